@@ -1,0 +1,622 @@
+"""Everything worth telling an operator, as frozen values.
+
+Services observe these; `sidecar.telemetry` renders each as a log line, a metric or both. An event
+carries facts, never a token, a key, a query string or a header value; ``grant`` is a keyed hash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from sidecar.domain.failure import FailureReason, Operation
+from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
+
+
+class RequestOutcome(StrEnum):
+    """How a proxied request ended, and on whose account."""
+
+    PASSED = "passed"
+    """The upstream's answer went to the client, whatever its status."""
+    HEALED = "healed"
+    """As passed, after a refresh that a 401 asked for."""
+    REFUSED = "refused"
+    """The sidecar answered itself; the reason says why."""
+    CLIENT_GONE = "client_gone"
+    UPSTREAM_BROKE = "upstream_broke"
+    """The upstream's body ended early; the client's connection was aborted."""
+    FAILED = "failed"
+    """A fault of the sidecar."""
+
+
+class UpstreamClass(StrEnum):
+    """What kind of answer a data API gave."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    TOKEN_602 = "token_602"  # noqa: S105 - a class of answers
+    CUSTOMER_601 = "customer_601"
+    ACCOUNT_701 = "account_701"
+    RATE_LIMITED = "rate_limited"
+    SUBSCRIPTION_403 = "subscription_403"
+    CLIENT_4XX = "client_4xx"
+    SERVER_5XX = "server_5xx"
+    TIMEOUT = "timeout"
+
+
+class ClaimOutcome(StrEnum):
+    """How a wish for a newer pair ended at this sidecar."""
+
+    WON = "won"
+    WAITED = "waited"
+    LOST = "lost"
+    TAKEN_OVER = "taken_over"
+    IN_DOUBT = "in_doubt"
+
+
+class ClaimKind(StrEnum):
+    """Why a refresh token was presented."""
+
+    FIRST = "first"
+    RETRY = "retry"
+    PROBE = "probe"
+    ORPHAN = "orphan"
+
+
+class LossCause(StrEnum):
+    """Why a live pair is gone for good, or a consent ended."""
+
+    CONSENT_OR_EXPIRY = "consent_or_expiry"
+    """No loss: the consent ended at Akoya or at the bank."""
+    OWNER_DIED = "owner_died"
+    RESPONSE_LOST = "response_lost"
+    STORE_ROLLBACK = "store_rollback"
+    FOREIGN_CLIENT = "foreign_client"
+
+
+class CommitAnswer(StrEnum):
+    """What the store said to a pair."""
+
+    COMMITTED = "committed"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    FORKED = "forked"
+    SUPERSEDED = "superseded"
+    REVOKE = "revoke"
+
+
+class BreakerName(StrEnum):
+    """The breakers that stop token requests."""
+
+    CREDENTIALS = "credentials"
+
+
+class Outcome(StrEnum):
+    """How one call of the outside world ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+
+
+class StoreOperation(StrEnum):
+    """What was asked of the store."""
+
+    READ = "read"
+    SCAN = "scan"
+    PROBE = "probe"
+    MEET = "meet"
+    EVENTS = "events"
+    CANARY = "canary"
+    ACQUIRE = "acquire"
+    MARK = "mark"
+    KEEP = "keep"
+    RELEASE = "release"
+    COMMIT = "commit"
+    DENY = "deny"
+    SETTLE = "settle"
+    ORPHAN = "orphan"
+    REVOKE_BEGIN = "revoke_begin"
+    REVOKE_FINISH = "revoke_finish"
+    REWRAP = "rewrap"
+    INVALIDATE = "invalidate"
+    COOL_DOWN = "cool_down"
+    COOL_DOWN_END = "cool_down_end"
+    PURGE = "purge"
+
+
+# --- requests of clients --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCompleted:
+    """One proxied request has ended; the canonical log line."""
+
+    event: ClassVar[str] = "request.completed"
+
+    request_id: str
+    trace_id: str
+    grant: GrantId | None
+    client: str
+    provider: str
+    product: str
+    method: str
+    status: int
+    outcome: RequestOutcome
+    reason: ProblemReason | None
+    duration_s: float
+    upstream_duration_s: float
+    bytes_in: int
+    bytes_out: int
+    interaction_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted:
+    """A proxied request is in flight (metric only)."""
+
+    event: ClassVar[str] = "request.started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamAnswered:
+    """The upstream answered one request, or ran out of time (metric only)."""
+
+    event: ClassVar[str] = "upstream.answered"
+
+    provider: str
+    upstream_class: UpstreamClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLookedUp:
+    """A request asked for a bearer (metric only)."""
+
+    event: ClassVar[str] = "token.looked_up"
+
+    source: TokenSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlCompleted:
+    """One call of the grants API has ended."""
+
+    event: ClassVar[str] = "control.completed"
+
+    request_id: str
+    client: str
+    route: str
+    status: int
+    reason: str
+    grant: GrantId | None
+    duration_s: float
+
+
+# --- tokens, claims, grants -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequestEnded:
+    """A request to the token service has ended, well or not (metric only)."""
+
+    event: ClassVar[str] = "token.request_ended"
+
+    operation: Operation
+    outcome: Outcome
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequestFailed:
+    """A token request failed; the catalogue says why and what happens next."""
+
+    event: ClassVar[str] = "token.request_failed"
+
+    grant: GrantId
+    provider: str
+    failure: TokenFailure
+    retry_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenObtained:
+    """A new consent's first pair was exchanged or imported and stored."""
+
+    event: ClassVar[str] = "token.obtained"
+
+    grant: GrantId
+    provider: str
+    is_import: bool
+    is_other_subject: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefreshed:
+    """A new pair is durable here and on its way to the store.
+
+    Attributes:
+        answer_to_spool_s: From the last byte of the answer to the end of the durable write.
+    """
+
+    event: ClassVar[str] = "token.refreshed"
+
+    grant: GrantId
+    provider: str
+    generation: int
+    duration_s: float
+    answer_to_spool_s: float
+    is_salvaged: bool
+    was_slow: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSent:
+    """A refresh token leaves this sidecar (metric only)."""
+
+    event: ClassVar[str] = "token.sent"
+
+    kind: ClaimKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimEndedAs:
+    """A wish for a newer pair has ended at this sidecar (metric, and a debug line)."""
+
+    event: ClassVar[str] = "claim.ended"
+
+    grant: GrantId
+    outcome: ClaimOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimSlowed:
+    """A claim waits unusually long for its answer; it goes on, its waiters do not."""
+
+    event: ClassVar[str] = "claim.slowed"
+
+    grant: GrantId
+    provider: str
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimVetoed:
+    """A claim was stopped before its first byte: the lease or the send window was over."""
+
+    event: ClassVar[str] = "claim.vetoed"
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairCommitted:
+    """The store answered to a pair.
+
+    Attributes:
+        was: The state it replaced, where that is known.
+    """
+
+    event: ClassVar[str] = "pair.committed"
+
+    grant: GrantId
+    answer: CommitAnswer
+    was: GrantState | None
+    is_replay: bool
+    is_gap: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantDoubted:
+    """A refresh token was refused and somebody may hold its successor: the fleet is asked."""
+
+    event: ClassVar[str] = "grant.doubted"
+
+    grant: GrantId
+    reason: FailureReason
+    heal_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantReauthRequired:
+    """The end user must consent again."""
+
+    event: ClassVar[str] = "grant.reauth_required"
+
+    grant: GrantId
+    cause: LossCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLost:
+    """A live pair is gone for good. Page on any."""
+
+    event: ClassVar[str] = "token.lost"
+
+    grant: GrantId
+    cause: LossCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRevoked:
+    """A grant was revoked here and at Akoya."""
+
+    event: ClassVar[str] = "grant.revoked"
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationPostponed:
+    """A grant is served no more, but Akoya could not be told yet; the order is kept."""
+
+    event: ClassVar[str] = "revocation.postponed"
+
+    grant: GrantId
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantInvalidated:
+    """A client said that the consent is gone."""
+
+    event: ClassVar[str] = "grant.invalidated"
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantPurged:
+    """A tombstone was erased on demand."""
+
+    event: ClassVar[str] = "grant.purged"
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantCooled:
+    """A fresh token was rejected too: 401s of this product start no refresh for a while."""
+
+    event: ClassVar[str] = "grant.cooled"
+
+    grant: GrantId
+    product: str
+    cool_for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordQuarantined:
+    """The store lost its memory of running claims; this grant is not claimed for a while."""
+
+    event: ClassVar[str] = "record.quarantined"
+
+    grant: GrantId
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordUnreadable:
+    """An envelope could not be opened (a missing key, or damage); the grant is left as it is."""
+
+    event: ClassVar[str] = "record.unreadable"
+
+    grant: GrantId
+    key_id: str
+
+
+# --- spool, store, process ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolWritten:
+    """An entry reached the spool (metric only)."""
+
+    event: ClassVar[str] = "spool.written"
+
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolMeasured:
+    """How much only this disk knows (metric only)."""
+
+    event: ClassVar[str] = "spool.measured"
+
+    entries: int
+    parked: int
+    oldest_parked_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolFailed:
+    """The spool cannot be written: no claim leaves until it can."""
+
+    event: ClassVar[str] = "spool.failed"
+
+    errno_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolReplayed:
+    """Pairs of the spool were offered to the store again (start, or a new incarnation of it)."""
+
+    event: ClassVar[str] = "spool.replayed"
+
+    pairs: int
+    orphans: int
+    adopted_directories: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOperationEnded:
+    """One call of the store has ended (metric only)."""
+
+    event: ClassVar[str] = "store.operation_ended"
+
+    operation: StoreOperation
+    outcome: Outcome
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLost:
+    """The store does not answer: cached tokens are served until they expire, nothing is claimed."""
+
+    event: ClassVar[str] = "store.lost"
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRestored:
+    """The store answers again."""
+
+    event: ClassVar[str] = "store.restored"
+
+    away_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreReincarnated:
+    """The store restarted or failed over and may have lost writes: the spool is replayed."""
+
+    event: ClassVar[str] = "store.reincarnated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened:
+    """Token requests stop, but for one canary at a time."""
+
+    event: ClassVar[str] = "breaker.opened"
+
+    name: BreakerName
+    reason: FailureReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed:
+    """Token requests flow again."""
+
+    event: ClassVar[str] = "breaker.closed"
+
+    name: BreakerName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopLagged:
+    """How late the event loop ran a timer (metric only)."""
+
+    event: ClassVar[str] = "loop.lagged"
+
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleListening:
+    """A listener is open."""
+
+    event: ClassVar[str] = "lifecycle.listening"
+
+    listener: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleReady:
+    """The sidecar serves."""
+
+    event: ClassVar[str] = "lifecycle.ready"
+
+    version: str
+    started_in_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleDraining:
+    """Asked to stop: no new requests, no new claims; running ones end."""
+
+    event: ClassVar[str] = "lifecycle.draining"
+
+    claims: int
+    parked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleStopped:
+    """The process ends; ``parked`` pairs lie in the spool only."""
+
+    event: ClassVar[str] = "lifecycle.stopped"
+
+    parked: int
+    drained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationWarned:
+    """Something is configured in a way that is allowed and dangerous, or wrong in the store."""
+
+    event: ClassVar[str] = "configuration.warned"
+
+    subject: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkFailed:
+    """A fault of the sidecar itself, caught at the outermost edge of a piece of work.
+
+    Attributes:
+        where: Which piece of work, from a closed set in the code.
+        error: The exception's class name and the innermost frame of ours; never its message.
+    """
+
+    event: ClassVar[str] = "work.failed"
+
+    where: str
+    error: str
+
+
+Event = (
+    RequestCompleted
+    | RequestStarted
+    | UpstreamAnswered
+    | TokenLookedUp
+    | ControlCompleted
+    | TokenRequestEnded
+    | TokenRequestFailed
+    | TokenObtained
+    | TokenRefreshed
+    | TokenSent
+    | ClaimEndedAs
+    | ClaimSlowed
+    | ClaimVetoed
+    | PairCommitted
+    | GrantDoubted
+    | GrantReauthRequired
+    | TokenLost
+    | GrantRevoked
+    | RevocationPostponed
+    | GrantInvalidated
+    | GrantPurged
+    | GrantCooled
+    | RecordQuarantined
+    | RecordUnreadable
+    | SpoolWritten
+    | SpoolMeasured
+    | SpoolFailed
+    | SpoolReplayed
+    | StoreOperationEnded
+    | StoreLost
+    | StoreRestored
+    | StoreReincarnated
+    | BreakerOpened
+    | BreakerClosed
+    | LoopLagged
+    | LifecycleListening
+    | LifecycleReady
+    | LifecycleDraining
+    | LifecycleStopped
+    | ConfigurationWarned
+    | WorkFailed
+)

@@ -1,0 +1,1 @@
+"""The three listeners: proxy, control and metrics."""

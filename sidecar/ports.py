@@ -1,0 +1,266 @@
+"""What the services need of the outside world, as Protocols with their obligations.
+
+An implementation may raise only what its docstring names. `tests/contract` holds the suites that
+every store and every spool must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
+from sidecar.domain.events import Event
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, RunId
+from sidecar.domain.secret import Secret
+from sidecar.domain.spooled import SpoolEntry, SpoolState
+from sidecar.domain.wire import TokenReply, TokenRequest
+
+
+class SidecarError(Exception):
+    """Root of what a caller cannot decide about; never carries a token."""
+
+
+class StoreUnavailable(SidecarError):
+    """The store did not carry out a command, or its answer did not arrive; it may have run."""
+
+
+class SpoolError(SidecarError):
+    """The spool could not be written; nothing may leave this sidecar."""
+
+    def __init__(self, errno_name: str) -> None:
+        super().__init__(f"the spool cannot be written: {errno_name}")
+        self.errno_name = errno_name
+
+
+class SealError(SidecarError):
+    """An envelope cannot be opened: an unknown key, damage, or an envelope of another place."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__("an envelope cannot be opened with the keys of this sidecar")
+        self.key_id = key_id
+
+
+class Clock(Protocol):
+    """Time, from outside."""
+
+    def now_s(self) -> float:
+        """Wall clock in seconds since the epoch; for people and for Akoya's instants only."""
+        ...
+
+    def elapsed_s(self) -> float:
+        """Seconds that go on through a suspend and never step (CLOCK_BOOTTIME)."""
+        ...
+
+
+class Entropy(Protocol):
+    """Chance, from outside."""
+
+    def new_id(self) -> str:
+        """Return 128 unpredictable bits as 32 hex digits."""
+        ...
+
+    def fraction(self) -> float:
+        """Return a number in [0, 1) for jitter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealContext:
+    """What an envelope is bound to: opening it for anything else fails.
+
+    Attributes:
+        purpose: ``pair``, ``key`` or ``answer``.
+        consent_id: Empty for ``key``.
+        generation: 0 for ``key``; the claimed generation for ``answer``.
+        claim_id: Only for ``answer``.
+    """
+
+    purpose: str
+    grant: GrantId
+    consent_id: str = ""
+    generation: int = 0
+    claim_id: str = ""
+
+
+class Sealer(Protocol):
+    """Seals and names what must not be seen; knows the keys, and nothing of grants."""
+
+    def seal(self, plaintext: bytes, *, context: SealContext) -> bytes:
+        """Return an envelope that only `context` opens, sealed with the first key."""
+        ...
+
+    def open(self, envelope: bytes, *, context: SealContext) -> bytes:
+        """Return the plaintext.
+
+        Raises:
+            SealError: The key is unknown or the envelope is not of this context.
+        """
+        ...
+
+    def is_current(self, envelope: bytes) -> bool:
+        """Whether the envelope was sealed with the first key."""
+        ...
+
+    def grant_id(self, key: GrantKey) -> GrantId:
+        """Return the keyed hash that names the grant everywhere."""
+        ...
+
+    def fingerprint(self, refresh_token: Secret) -> str:
+        """Return a keyed fingerprint; equal only for equal tokens; never to be logged."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A hint of a peer (or of this sidecar) that a grant changed; may be lost or doubled."""
+
+    grant: GrantId
+    consent_id: str
+    generation: int
+    state: GrantState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distress:
+    """A peer asks everybody for a newer pair of this grant; may be lost or doubled."""
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEntry:
+    """One change of a grant's state in the feed of `GET /events`.
+
+    Attributes:
+        cursor: Names the entry; later entries compare greater in the store.
+        reason: Why, from the catalogue or a loss cause; or ``""``.
+    """
+
+    cursor: str
+    grant: GrantId
+    state: GrantState
+    reason: str
+    at_ms: int
+
+
+class TokenStore(Protocol):
+    """The fleet's memory of grants. Each method may raise `StoreUnavailable` and nothing else.
+
+    Contract suite: `tests/contract/test_token_store.py`.
+    """
+
+    async def read(self, grant: GrantId) -> GrantRecord | None:
+        """Return the record, or ``None``."""
+        ...
+
+    async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
+        """Carry out one command atomically, at the store's clock and incarnation.
+
+        Must be safe to repeat with the same command: see `sidecar.domain.commands`.
+        """
+        ...
+
+    async def scan(
+        self, cursor: str, limit: int
+    ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
+        """Return a page of records and the next cursor (``""`` at the end and for the start).
+
+        Each record is seen at least once in a full scan; the order is not promised.
+        """
+        ...
+
+    async def probe(self) -> Moment:
+        """Return the store's clock and incarnation; proves that it answers."""
+        ...
+
+    async def meet(self, run_id: RunId) -> Incarnation:
+        """Announce an incarnation to the fleet; return when it was first met."""
+        ...
+
+    async def take_canary(self, name: str, ttl_ms: int) -> bool:
+        """Return whether the caller alone in the fleet may try, once in `ttl_ms`."""
+        ...
+
+    async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
+        """Append a change of state to the feed (bounded; the oldest entries fall off)."""
+        ...
+
+    async def feed(self, cursor: str, limit: int) -> Sequence[FeedEntry]:
+        """Return entries after `cursor` (``""``: from the oldest), in order."""
+        ...
+
+    async def call_fleet(self, grant: GrantId) -> None:
+        """Ask every peer to offer its newest pair of this grant (`Distress`)."""
+        ...
+
+    def listen(self) -> AsyncIterator[Notice | Distress]:
+        """Yield hints as they come, reconnecting for ever; ends when closed."""
+        ...
+
+    async def close(self) -> None:
+        """Let every connection go."""
+        ...
+
+
+class Spool(Protocol):
+    """Durable local memory; synchronous, since no await may lie between an answer and its copy.
+
+    Contract suite: `tests/contract/test_spool.py`.
+    """
+
+    @property
+    def state(self) -> SpoolState:
+        """What the log adds up to; changed by `write` only."""
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the next durable write is expected to succeed (space is preallocated)."""
+        ...
+
+    def write(self, entry: SpoolEntry, *, durable: bool) -> None:
+        """Append `entry` and fold it into `state`; when `durable`, return only once it is on disk.
+
+        Raises:
+            SpoolError: It is not there; the fold is as if it were, so that a pair still reaches
+                the store from memory.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the directory go."""
+        ...
+
+
+class IdentityProvider(Protocol):
+    """Akoya's token service."""
+
+    async def send(
+        self,
+        request: TokenRequest,
+        *,
+        before_send: Callable[[], Awaitable[bool]],
+        on_answer: Callable[[TokenReply], None],
+    ) -> TokenReply:
+        """Send one request on a fresh connection and read its answer without a timer.
+
+        Args:
+            request: What to send. Redirects are never followed.
+            before_send: Awaited when the connection (TLS included) stands and before the first
+                byte; if it returns False, nothing is sent.
+            on_answer: Called with the reply in the very step in which its last byte was read or
+                the connection broke, before anything is awaited; must not raise.
+
+        Never raises but for cancellation.
+        """
+        ...
+
+
+class Observer(Protocol):
+    """Tells the operator. Must not raise into the work, and must not block."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of one event."""
+        ...

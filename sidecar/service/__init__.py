@@ -1,0 +1,1 @@
+"""What is done: asks the domain, drives the ports; knows asyncio and no other library."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sidecar.domain.failure import Disposition, FailureReason, Operation
-from sidecar.domain.record import ConsentId, GrantId, Position
+from sidecar.domain.record import GrantId, Position
 from sidecar.domain.secret import Secret
 
 
@@ -120,9 +120,9 @@ class HealGranted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealDeclined:
-    """No other token helps (cool-down, dead grant, no answer in time): pass the 401 on."""
-
-    consent_id: ConsentId | None = None
+    """Another token would not help (a cool-down): pass the upstream's 401 on, untouched."""
 
 
-HealVerdict = HealGranted | HealDeclined
+HealVerdict = HealGranted | HealDeclined | TokenRefused
+"""`TokenRefused`: answer with its problem instead of the upstream's 401, since the grant is dead
+(``reauth_required``) or no newer token can be had just now (``token_unavailable``)."""

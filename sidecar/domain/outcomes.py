@@ -1,0 +1,139 @@
+"""How a wish for tokens ended: the values that the claim lane hands to its callers.
+
+They hold tokens in the clear (masked in `repr`), so that a caller can be served before the store knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sidecar.domain.record import GrantRecord, GrantState, StoredPair
+from sidecar.domain.tokens import TokenFailure, TokenPair
+
+
+class Obstacle(StrEnum):
+    """Why there is no newer pair just now; each heals by itself or by an operator."""
+
+    BUSY = "busy"
+    """A peer holds the lease."""
+    HELD = "held"
+    """A claim may be in flight, or a denial is being checked."""
+    QUARANTINED = "quarantined"
+    BACKING_OFF = "backing_off"
+    STORE_AWAY = "store_away"
+    SPOOL_AWAY = "spool_away"
+    BREAKER_OPEN = "breaker_open"
+    UNREADABLE = "unreadable"
+    """The record is sealed with a key that this sidecar does not have."""
+    FAILED = "failed"
+    """The token service failed or could not be reached."""
+    DRAINING = "draining"
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether a peer may lift it within the patience of a caller."""
+        return self in (Obstacle.BUSY, Obstacle.HELD, Obstacle.QUARANTINED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """A pair that is durable here, whatever the store does now."""
+
+    pair: StoredPair
+    tokens: TokenPair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundNewer:
+    """The store has a newer pair than the one to be replaced."""
+
+    record: GrantRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postponed:
+    """No newer pair now.
+
+    Attributes:
+        retry_in_s: When asking again may help.
+        failure: What Akoya said, where it was asked.
+    """
+
+    obstacle: Obstacle
+    retry_in_s: float
+    failure: TokenFailure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantGone:
+    """There is nothing to refresh: a dead state, or ``None`` where there is no record.
+
+    Attributes:
+        failure: What Akoya said, where this claim ended the grant.
+    """
+
+    state: GrantState | None
+    failure: TokenFailure | None = None
+
+
+RefreshOutcome = Refreshed | FoundNewer | Postponed | GrantGone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A first pair of a new consent is durable and in the store."""
+
+    pair: StoredPair
+    tokens: TokenPair
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """The imported pair is the stored one."""
+
+    record: GrantRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantExists:
+    """A live grant stands and the import did not claim to be newer."""
+
+    record: GrantRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentSuperseded:
+    """A newer consent of the same grant was stored meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeFailed:
+    """Akoya gave no pair for the code."""
+
+    failure: TokenFailure
+
+
+ObtainOutcome = Stored | ConsentSuperseded | ExchangeFailed | Postponed
+ImportOutcome = Stored | Unchanged | GrantExists | ConsentSuperseded | Postponed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationDone:
+    """The grant is revoked here and at Akoya."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationKept:
+    """The grant is served no more; Akoya will be told as soon as it can be.
+
+    Attributes:
+        failure: What Akoya said, where it was asked.
+    """
+
+    retry_in_s: float
+    failure: TokenFailure | None = None
+
+
+RevokeOutcome = RevocationDone | RevocationKept | GrantGone | Postponed

@@ -1,6 +1,6 @@
 """A faithful local Akoya: identity provider, data APIs, faults on demand and a ledger of claims.
 
-It knows nothing of the sidecar it is used to test, so that an error in one cannot hide in the other.
+It must not know the sidecar it is used to test: an error in one cannot hide in the other.
 Everything is imported on first use: asking for help must not load a web framework.
 """
 

@@ -1,0 +1,103 @@
+"""The command line of the sandbox: options in, a running listener until it is told to stop.
+
+It must not know anything of the sandbox but its settings and how to enter and leave it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from sidecar.sandbox.settings import SandboxSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LISTEN: Final = "127.0.0.1:9090"
+_CANNOT_LISTEN: Final = 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a sandbox until SIGTERM or SIGINT; return 0 then, 1 if it cannot listen.
+
+    Raises:
+        SystemExit: help was asked for (0) or an option is wrong (2).
+    """
+    parser = _parser()
+    try:
+        settings = _settings(parser.parse_args(argv))
+    except ValueError as error:
+        parser.error(str(error))
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: SandboxSettings) -> int:
+    from sidecar.sandbox.server import Sandbox  # noqa: PLC0415 - help needs no web framework
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        async with Sandbox(settings) as sandbox:
+            sys.stdout.write(f"sandbox listening on {sandbox.url}\n")
+            sys.stdout.flush()
+            await stopped.wait()
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"cannot listen on {settings.listen}: {error}\n")
+        return _CANNOT_LISTEN
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> SandboxSettings:
+    values = dict(vars(options))
+    values["redirect_uris"] = tuple(values.pop("redirect_uri"))
+    return SandboxSettings(**values)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="akoya-sidecar sandbox",
+        description="Run a local Akoya: identity provider, data APIs, faults and a claim ledger.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    known = SandboxSettings()
+    parser.add_argument("--listen", default=_LISTEN, metavar="HOST:PORT", help="port 0: a free one")
+    parser.add_argument("--public-url", metavar="URL", help="named in tokens and discovery")
+    for name, meaning in (
+        ("id-token-life-s", "seconds an id_token lives"),
+        ("refresh-token-life-s", "seconds a refresh token lives; 0: no end"),
+        ("code-life-s", "seconds an authorization code lives"),
+        ("grace-s", "seconds in which a used refresh token buys one more pair"),
+        ("rate-limit", "data requests a second; 0: any number (Akoya's sandbox has 5)"),
+    ):
+        default = getattr(known, name.replace("-", "_"))
+        parser.add_argument(f"--{name}", type=float, default=default, metavar="N", help=meaning)
+    parser.add_argument("--client-id", default=known.client_id, help="the app")
+    parser.add_argument("--client-secret", default=known.client_secret, help="its secret")
+    parser.add_argument(
+        "--redirect-uri",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="a registered one, repeatable; none: any http URI of the loopback interface",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("dex", "hydra"),
+        default=known.profile,
+        help="a used refresh token is refused (dex) or ends its family (hydra)",
+    )
+    parser.add_argument(
+        "--strict-auth",
+        action=argparse.BooleanOptionalAction,
+        default=known.strict_auth,
+        help="take client credentials only where the documentation puts them",
+    )
+    parser.add_argument(
+        "--key-bits", type=int, default=known.key_bits, metavar="N", help="size of the RSA key"
+    )
+    return parser

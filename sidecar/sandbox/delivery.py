@@ -1,0 +1,158 @@
+"""Carries an answer to the client, whole or as a fault wants it.
+
+It owns delays, resets and cut answers. It must not know what was asked or decided.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
+
+from aiohttp import web
+
+from sidecar.sandbox.replies import (
+    HTML_TYPE,
+    DataError,
+    Reply,
+    json_reply,
+    status_reply,
+    token_error,
+)
+
+if TYPE_CHECKING:
+    from sidecar.sandbox.faults import Fault
+    from sidecar.sandbox.ledger import Answer
+    from sidecar.sandbox.world import World
+
+_HTML_FAULT: Final = (
+    b"<!doctype html><html><head><title>Service notice</title></head>"
+    b"<body><h1>Service notice</h1><p>This page was put here by a fault.</p></body></html>"
+)
+# On, with no time to linger: closing sends a reset and discards what is unsent (socket(7)).
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proceed:
+    """Nothing stands in the way of processing the request."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vanish:
+    """The request gets no answer: its connection is reset, unprocessed."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """How an answer went out."""
+
+    response: web.StreamResponse
+    answer: Answer
+
+
+Obstacle: TypeAlias = Proceed | Vanish | Reply
+
+
+async def obstacle(fault: Fault | None, world: World, *, data: bool) -> Obstacle:
+    """Do what a fault does before a request is processed, and say what is left to do."""
+    match fault:
+        case None:
+            return Proceed()
+        case _ if fault.kind in ("drop_after", "cut_after", "slow_after", "status_after", "omit"):
+            return Proceed()
+        case _ if not await world.pause(fault.delay_s) or fault.kind == "drop_before":
+            return Vanish()
+        case _ if fault.kind == "slow_before":
+            return Proceed()
+        case _:
+            return _instead(fault, data=data)
+
+
+def _instead(fault: Fault, *, data: bool) -> Reply:
+    status = fault.answer_status
+    match fault.kind:
+        case "html":
+            return Reply(status=status, body=_HTML_FAULT, content_type=HTML_TYPE)
+        case "redirect":
+            return Reply(status=status, headers={"Location": fault.location})
+        case "error":
+            return token_error(status, fault.error, fault.error_description)
+        case "body":
+            return Reply(status=status, body=fault.body.encode(), content_type=fault.content_type)
+        case "reject_bearer":
+            return DataError.NOT_AUTHORIZED.reply
+        case _:
+            return status_reply(status, data=data, retry_after_s=fault.retry_after_s)
+
+
+async def deliver(
+    request: web.Request, reply: Reply, fault: Fault | None, world: World, *, data: bool
+) -> Delivered:
+    """Send the answer of a processed request, or do to it what a fault does afterwards."""
+    if fault is None or fault.kind not in (
+        "drop_after", "cut_after", "slow_after", "status_after", "omit"
+    ):  # fmt: skip
+        return Delivered(response=to_response(reply), answer="sent")
+    if not await world.pause(fault.delay_s):
+        return reset(request)
+    match fault.kind:
+        case "drop_after":
+            return reset(request)
+        case "cut_after":
+            return await _cut(request, reply, fault.after_bytes)
+        case "status_after":
+            reply = status_reply(fault.answer_status, data=data, retry_after_s=fault.retry_after_s)
+        case "omit":
+            reply = _without(reply, fault.fields)
+        case _:
+            pass
+    return Delivered(response=to_response(reply), answer="sent")
+
+
+def to_response(reply: Reply) -> web.Response:
+    """Turn a reply into a response."""
+    headers = {"Content-Type": reply.content_type, **reply.headers}
+    response = web.Response(status=reply.status, body=reply.body, headers=headers)
+    if not reply.body:
+        response.headers.popall("Content-Type", None)
+    return response
+
+
+def reset(request: web.Request) -> Delivered:
+    """Reset the connection under a request, so that the client gets no answer at all."""
+    transport = request.transport
+    if transport is not None:
+        raw = cast("socket.socket | None", transport.get_extra_info("socket"))
+        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+    # aiohttp finds the connection gone when it tries to send this, and lets it be.
+    return Delivered(response=web.Response(status=500), answer="dropped")
+
+
+async def _cut(request: web.Request, reply: Reply, after_bytes: int) -> Delivered:
+    """Promise the whole body, send the first bytes of it, and close."""
+    headers = {"Content-Type": reply.content_type, **reply.headers}
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    response.content_length = len(reply.body)
+    response.force_close()
+    try:
+        await response.prepare(request)
+        await response.write(reply.body[:after_bytes])
+    except ConnectionError:  # the client left first; the answer is lost as it was meant to be
+        return Delivered(response=response, answer="cut")
+    if request.transport is not None:
+        request.transport.close()
+    return Delivered(response=response, answer="cut" if after_bytes < len(reply.body) else "sent")
+
+
+def _without(reply: Reply, fields: tuple[str, ...]) -> Reply:
+    document = cast("dict[str, object]", json.loads(reply.body or b"{}"))
+    kept = {name: value for name, value in document.items() if name not in fields}
+    return replace(json_reply(kept, status=reply.status), headers=reply.headers)

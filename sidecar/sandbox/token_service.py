@@ -1,0 +1,276 @@
+"""The token service: `POST /token` for both grant types and `POST /revoke`.
+
+It checks in dex's order (client, grant type, parameters, the token itself) and writes the ledger.
+Between looking at a token and rotating it nothing is awaited, so each rotation happens once.
+It must not know how answers reach the client or go astray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+from sidecar.sandbox.credentials import body_credentials, prove_client
+from sidecar.sandbox.delivery import Vanish, deliver, obstacle, reset
+from sidecar.sandbox.grants import CodeRefused, Issued, RefreshRefused
+from sidecar.sandbox.id_tokens import claims_of
+from sidecar.sandbox.ids import digest
+from sidecar.sandbox.ledger import Entry
+from sidecar.sandbox.replies import (
+    CODE_INVALID,
+    GRANT_TYPE_NOT_OBTAIN,
+    GRANT_TYPE_NOT_REFRESH,
+    GRANT_TYPE_UNKNOWN,
+    HYDRA_INACTIVE,
+    HYDRA_REUSED,
+    INVALID_CLIENT,
+    REDIRECT_MISMATCH,
+    REFRESH_TOKEN_CLAIMED,
+    REFRESH_TOKEN_MISSING,
+    REVOKE_HINT_UNSUPPORTED,
+    REVOKE_INVALID,
+    REVOKE_UNAUTHORIZED,
+    Reply,
+    json_reply,
+)
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from sidecar.sandbox.credentials import Place
+    from sidecar.sandbox.delivery import Delivered
+    from sidecar.sandbox.faults import Operation
+    from sidecar.sandbox.ledger import Outcome
+    from sidecar.sandbox.world import World
+
+Form: TypeAlias = Mapping[str, str]
+
+_OPERATIONS: Final[Mapping[str, Operation]] = {
+    "authorization_code": "obtain",
+    "refresh_token": "refresh",
+}
+_REVOCABLE: Final = "refresh_token"  # the only hint there is
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """A token request as far as it is understood before anything is checked."""
+
+    operation: Operation
+    form: Form
+    authorization: str | None
+    client_ip_port: str
+    request_id: str | None
+
+    @property
+    def refresh_token(self) -> str:
+        match self.operation:
+            case "refresh":
+                return self.form.get("refresh_token", "")
+            case "revoke":
+                return self.form.get("token", "")
+            case _:
+                return ""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    reply: Reply
+    outcome: Outcome = "error"
+
+
+@final
+class TokenService:
+    """Answers token requests out of the world's grants."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def token(self, request: web.Request) -> web.StreamResponse:
+        """Obtain or refresh a token set."""
+        form = await _form(request)
+        operation = _OPERATIONS.get(form.get("grant_type", ""))
+        if operation is None:
+            operation = "refresh" if "refresh_token" in form else "obtain"
+        return await self._answer(request, _call(request, operation, form))
+
+    async def revoke(self, request: web.Request) -> web.StreamResponse:
+        """Revoke the grant of a refresh token."""
+        return await self._answer(request, _call(request, "revoke", await _form(request)))
+
+    async def _answer(self, request: web.Request, call: _Call) -> web.StreamResponse:
+        world = self._world
+        user, provider = self._owner(call)
+        fault = world.faults.take(call.operation, user=user, provider=provider)
+        match await obstacle(fault, world, data=False):
+            case Vanish():
+                seq = self._note(call, _Verdict(reply=Reply(status=0), outcome="dropped"))
+                delivered, status = reset(request), None
+            case Reply() as reply:
+                seq = self._note(call, _Verdict(reply=reply))
+                delivered = await deliver(request, reply, None, world, data=False)
+                status = delivered.response.status
+            case _:
+                verdict = self._decide(call)
+                seq = self._note(call, verdict)
+                delivered = await deliver(request, verdict.reply, fault, world, data=False)
+                status = _status_of(delivered, verdict.reply)
+        if seq is not None:
+            gone = delivered.answer == "sent" and request.transport is None
+            world.ledger.settle(seq, answer=delivered.answer, status=status, client_gone=gone)
+        return delivered.response
+
+    def _decide(self, call: _Call) -> _Verdict:
+        match call.operation:
+            case "obtain":
+                return self._obtain(call)
+            case "refresh":
+                return self._refresh(call)
+            case _:
+                return self._revoke(call)
+
+    def _obtain(self, call: _Call) -> _Verdict:
+        world, form = self._world, call.form
+        known = form.get("grant_type") == "authorization_code"
+        place: Place = "basic" if known else "either"
+        if not prove_client(call.authorization, form, place=place, settings=world.settings):
+            return _Verdict(reply=INVALID_CLIENT)
+        if not known:
+            return _Verdict(reply=GRANT_TYPE_NOT_OBTAIN if "code" in form else GRANT_TYPE_UNKNOWN)
+        redeemed = world.grants.redeem(
+            form.get("code", ""),
+            redirect_uri=form.get("redirect_uri", ""),
+            now=world.clock(),
+            settings=world.settings,
+        )
+        match redeemed:
+            case CodeRefused(redirect_mismatch=True):
+                return _Verdict(reply=REDIRECT_MISMATCH)
+            case CodeRefused():
+                return _Verdict(reply=CODE_INVALID)
+            case Issued():
+                return _Verdict(reply=self._token_set(redeemed), outcome="rotated")
+
+    def _refresh(self, call: _Call) -> _Verdict:
+        world, form = self._world, call.form
+        known = form.get("grant_type") == "refresh_token"
+        place: Place = "body" if known else "either"
+        if not prove_client(call.authorization, form, place=place, settings=world.settings):
+            return _Verdict(reply=INVALID_CLIENT)
+        if not known:
+            return _Verdict(reply=GRANT_TYPE_NOT_REFRESH)
+        if not call.refresh_token:
+            return _Verdict(reply=REFRESH_TOKEN_MISSING)
+        rotated = world.grants.rotate(
+            call.refresh_token, now=world.clock(), settings=world.settings
+        )
+        hydra = world.settings.profile == "hydra"
+        match rotated:
+            case Issued(in_grace=in_grace):
+                outcome: Outcome = "grace" if in_grace else "rotated"
+                return _Verdict(reply=self._token_set(rotated), outcome=outcome)
+            case RefreshRefused(family_revoked=True):
+                return _Verdict(reply=HYDRA_REUSED, outcome="family_revoked")
+            case RefreshRefused():
+                reply = HYDRA_INACTIVE if hydra else REFRESH_TOKEN_CLAIMED
+                return _Verdict(reply=reply, outcome="denied")
+
+    def _revoke(self, call: _Call) -> _Verdict:
+        settings, form = self._world.settings, call.form
+        given = body_credentials(form)
+        basic_only = call.authorization is not None and not settings.strict_auth
+        complete = all(form.get(name) for name in ("token", "token_type_hint"))
+        if not complete or not (basic_only or (given.client_id and given.client_secret)):
+            return _Verdict(reply=REVOKE_INVALID)
+        if not basic_only and given.client_id != settings.client_id:
+            return _Verdict(reply=REVOKE_INVALID)
+        if not prove_client(call.authorization, form, place="body", settings=settings):
+            return _Verdict(reply=REVOKE_UNAUTHORIZED)
+        if form["token_type_hint"] != _REVOCABLE:
+            return _Verdict(reply=REVOKE_HINT_UNSUPPORTED)
+        if not self._world.grants.revoke(call.refresh_token):
+            return _Verdict(reply=REVOKE_INVALID, outcome="denied")
+        return _Verdict(reply=Reply(status=200), outcome="revoked")
+
+    def _token_set(self, issued: Issued) -> Reply:
+        world = self._world
+        now, life_s = world.clock(), world.settings.id_token_life_s
+        claims = claims_of(
+            issued.grant,
+            issuer=world.issuer,
+            client_id=world.settings.client_id,
+            now=now,
+            life_s=life_s,
+        )
+        world.grants.note_id_token(str(claims["jti"]), issued.grant)
+        document: dict[str, object] = {
+            "token_type": "bearer",
+            "expires_in": int(now + life_s) - int(now),
+            "id_token": world.signer.sign(claims),
+        }
+        if issued.refresh_token is not None:
+            document["refresh_token"] = issued.refresh_token
+        return json_reply(document, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+
+    def _owner(self, call: _Call) -> tuple[str | None, str | None]:
+        """Find whose code or token a call carries, before anything is checked."""
+        grants = self._world.grants
+        token = grants.token(call.refresh_token)
+        if token is not None:
+            consent = grants.grant(token.grant_id).consent
+        else:
+            found = grants.consent_of(call.form.get("code", ""))
+            if found is None:
+                return None, None
+            consent = found
+        return consent.user, consent.provider
+
+    def _note(self, call: _Call, verdict: _Verdict) -> int | None:
+        """Write a presentation into the ledger; a call that carries no refresh token is none."""
+        if call.operation not in ("refresh", "revoke") or not call.refresh_token:
+            return None
+        user, provider = self._owner(call)
+        token = self._world.grants.token(call.refresh_token)
+        entry = Entry(
+            at=self._world.clock(),
+            presentation=call.operation,
+            token=digest(call.refresh_token),
+            user=user,
+            provider=provider,
+            family=None if token is None else token.grant_id,
+            generation=None if token is None else token.generation,
+            outcome=verdict.outcome,
+            status=verdict.reply.status or None,
+            client_ip_port=call.client_ip_port,
+            request_id=call.request_id,
+        )
+        return self._world.ledger.add(entry)
+
+
+def _status_of(delivered: Delivered, reply: Reply) -> int:
+    """Tell the status on the wire, or the one that was lost on the way."""
+    return delivered.response.status if delivered.answer == "sent" else reply.status
+
+
+def _call(request: web.Request, operation: Operation, form: Form) -> _Call:
+    peer = request.transport and request.transport.get_extra_info("peername")
+    return _Call(
+        operation=operation,
+        form=form,
+        authorization=request.headers.get("Authorization"),
+        client_ip_port=f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "",
+        request_id=request.headers.get("X-Request-Id"),
+    )
+
+
+async def _form(request: web.Request) -> Form:
+    """Read the form of a request; the first of each name counts, files are no form fields."""
+    posted = await request.post()
+    form: dict[str, str] = {}
+    for name, value in posted.items():
+        if isinstance(value, str):
+            form.setdefault(name, value)
+    return form

@@ -1,0 +1,24 @@
+"""Waits for a condition in a test, with a bound and a name for what did not happen.
+
+It must not know what is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_POLL_S: Final = 0.005
+
+
+async def until(condition: Callable[[], bool], *, within_s: float, what: str) -> None:
+    """Return once the condition holds; raise AssertionError naming `what` if it never does."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not condition():
+        if loop.time() >= deadline:
+            raise AssertionError(f"waited {within_s} s in vain for {what}")
+        await asyncio.sleep(_POLL_S)

@@ -1,0 +1,200 @@
+"""A fleet's memory in one process: the reference `TokenStore`, for tests and for the demo.
+
+Runs `sidecar.domain.transitions` on a dictionary, one step at a time. Its attributes are knobs: a
+test moves the clock, changes the incarnation, takes the store away or lets replies get lost. Knows
+nothing of Redis; whatever it does, the contract suite demands of every store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, final
+
+from sidecar.domain import transitions
+from sidecar.domain.commands import (
+    BeginRevocation,
+    Command,
+    Commit,
+    Deny,
+    FinishRevocation,
+    Incarnation,
+    Invalidate,
+    Moment,
+    Settle,
+    VerdictT_co,
+)
+from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
+from sidecar.ports import Clock, Distress, FeedEntry, Notice, StoreUnavailable
+
+FEED_ENTRIES: Final = 10_000
+PUBLISHED: Final = (Commit, Deny, Settle, BeginRevocation, FinishRevocation, Invalidate)
+"""The commands whose changes peers are told of."""
+
+
+@final
+class MemoryTokenStore:
+    """A `TokenStore` whose whole state is public.
+
+    Attributes:
+        records: The records; a test may put and take them.
+        run_id: The incarnation; give it another value to restart the store.
+        is_available: Whether calls are answered at all.
+        loses_replies: Whether calls run and then raise `StoreUnavailable`.
+        skew_ms: How far the store's clock is ahead of `clock`.
+        incarnations: When each incarnation was first met.
+        canaries: Until when each canary is taken.
+        notices: Every notice published so far.
+        distress: Every call to the fleet so far.
+    """
+
+    def __init__(self, *, clock: Clock, run_id: str = "incarnation-1") -> None:
+        self.records: dict[GrantId, GrantRecord] = {}
+        self.run_id = RunId(run_id)
+        self.is_available = True
+        self.loses_replies = False
+        self.skew_ms = 0
+        self.incarnations: dict[RunId, int] = {}
+        self.canaries: dict[str, int] = {}
+        self.notices: list[Notice] = []
+        self.distress: list[Distress] = []
+        self._clock = clock
+        self._feed: deque[FeedEntry] = deque(maxlen=FEED_ENTRIES)
+        self._fed = 0
+        self._listeners: set[asyncio.Queue[Notice | Distress | None]] = set()
+
+    @property
+    def now_ms(self) -> int:
+        """The store's clock."""
+        return round(self._clock.now_s() * 1000) + self.skew_ms
+
+    @property
+    def moment(self) -> Moment:
+        """The store's clock and incarnation."""
+        return Moment(now_ms=self.now_ms, run_id=self.run_id)
+
+    async def read(self, grant: GrantId) -> GrantRecord | None:
+        """Return the record, or ``None``."""
+        self._begin()
+        self._end()
+        return self.records.get(grant)
+
+    async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
+        """Carry out one command at the store's clock and incarnation."""
+        self._begin()
+        before = self.records.get(grant)
+        after, verdict = transitions.apply(before, command, self.moment)
+        if after is None:
+            self.records.pop(grant, None)
+        else:
+            self.records[grant] = after
+            if after != before and isinstance(command, PUBLISHED):
+                self._publish(grant, after)
+        self._end()
+        return verdict
+
+    async def scan(
+        self, cursor: str, limit: int
+    ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
+        """Return the next `limit` records in the order of their names."""
+        self._begin()
+        names = sorted(name for name in self.records if name > cursor)[:limit]
+        next_cursor = names[-1] if len(names) == limit else ""
+        self._end()
+        return next_cursor, tuple((name, self.records[name]) for name in names)
+
+    async def probe(self) -> Moment:
+        """Return the store's clock and incarnation."""
+        self._begin()
+        self._end()
+        return self.moment
+
+    async def meet(self, run_id: RunId) -> Incarnation:
+        """Announce an incarnation; return when it was first met."""
+        self._begin()
+        met_at_ms = self.incarnations.setdefault(run_id, self.now_ms)
+        self._end()
+        return Incarnation(run_id=run_id, met_at_ms=met_at_ms)
+
+    async def take_canary(self, name: str, ttl_ms: int) -> bool:
+        """Return whether nobody took this canary in the last `ttl_ms` of its taker."""
+        self._begin()
+        is_free = self.canaries.get(name, 0) <= self.now_ms
+        if is_free:
+            self.canaries[name] = self.now_ms + ttl_ms
+        self._end()
+        return is_free
+
+    async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
+        """Append a change of state to the feed."""
+        self._begin()
+        self._fed += 1
+        entry = FeedEntry(
+            cursor=f"{self.now_ms}-{self._fed}",
+            grant=grant,
+            state=state,
+            reason=reason,
+            at_ms=self.now_ms,
+        )
+        self._feed.append(entry)
+        self._end()
+
+    async def feed(self, cursor: str, limit: int) -> Sequence[FeedEntry]:
+        """Return entries after `cursor`; from the oldest for ``""`` and for what is no cursor."""
+        self._begin()
+        self._end()
+        after = _sequence_of(cursor)
+        return tuple(entry for entry in self._feed if _sequence_of(entry.cursor) > after)[:limit]
+
+    async def call_fleet(self, grant: GrantId) -> None:
+        """Ask every listener to offer its newest pair of this grant."""
+        self._begin()
+        call = Distress(grant=grant)
+        self.distress.append(call)
+        self._tell_listeners(call)
+        self._end()
+
+    async def listen(self) -> AsyncIterator[Notice | Distress]:
+        """Yield hints from now on, until the store is closed."""
+        queue: asyncio.Queue[Notice | Distress | None] = asyncio.Queue()
+        self._listeners.add(queue)
+        try:
+            while (hint := await queue.get()) is not None:
+                yield hint
+        finally:
+            self._listeners.discard(queue)
+
+    async def close(self) -> None:
+        """End every listener."""
+        for queue in self._listeners:
+            queue.put_nowait(None)
+
+    def _begin(self) -> None:
+        if not self.is_available:
+            raise StoreUnavailable("ConnectionError")
+
+    def _end(self) -> None:
+        if self.loses_replies:
+            raise StoreUnavailable("TimeoutError")
+
+    def _publish(self, grant: GrantId, record: GrantRecord) -> None:
+        notice = Notice(
+            grant=grant,
+            consent_id=record.pair.consent.id,
+            generation=record.pair.generation,
+            state=record.state,
+        )
+        self.notices.append(notice)
+        self._tell_listeners(notice)
+
+    def _tell_listeners(self, hint: Notice | Distress) -> None:
+        for queue in self._listeners:
+            queue.put_nowait(hint)
+
+
+def _sequence_of(cursor: str) -> tuple[int, int]:
+    at_ms, _, sequence = cursor.partition("-")
+    if at_ms.isdecimal() and sequence.isdecimal():
+        return int(at_ms), int(sequence)
+    return 0, 0

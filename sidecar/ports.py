@@ -212,12 +212,20 @@ class Spool(Protocol):
 
     @property
     def state(self) -> SpoolState:
-        """What the log adds up to; changed by `write` only."""
+        """What the log adds up to; changed by `write` only, so copy what you iterate over."""
+        ...
+
+    @property
+    def parked_since_s(self) -> float:
+        """When the oldest pair that the store has not confirmed was written (wall clock), or 0."""
         ...
 
     @property
     def is_writable(self) -> bool:
-        """Whether the next durable write is expected to succeed (space is preallocated)."""
+        """Whether the next durable write is expected to succeed (space is preallocated).
+
+        Asked before each claim; after a failure it may try, now and then, to mend the log.
+        """
         ...
 
     def write(self, entry: SpoolEntry, *, durable: bool) -> None:

@@ -107,7 +107,7 @@ async def test_id_tokens_can_be_voided_before_they_expire(app: AppDriver) -> Non
 
 
 async def test_dex_tokens_of_a_family_begin_alike(app: AppDriver) -> None:
-    """A dex token packs the family's id before the secret: unpadded base64url, two protobuf strings."""
+    """A dex token is base64url of two protobuf strings: the family's id, then the secret."""
     first = await app.connect("mikomo_10")
     second = pair_of(await app.refresh(first.refresh_token))
 

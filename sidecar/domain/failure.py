@@ -2,7 +2,7 @@
 
 One closed set of reasons; their values are public (metric label, log field, reason of a problem).
 The disposition says what the sidecar does next, the hint what a person should know. Which answer of
-Akoya has which reason is decided in `sidecar.domain.token_wire`, and nowhere else.
+Akoya has which reason is decided in `sidecar.domain.token_refusals`, and nowhere else.
 """
 
 from __future__ import annotations

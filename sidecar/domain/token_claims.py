@@ -1,0 +1,113 @@
+"""What an id_token tells about itself: its life, its owner, its grant; nothing is verified here.
+
+The sidecar is not the audience of the token's claims, it only wants to know how long the bearer is
+good and whose it is, so the payload is read without its signature. A token that cannot be read is
+still a bearer. This module must not know HTTP, answers or what a token is used for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Final, cast
+
+from sidecar.domain.policy import DEFAULT_LIFE_S
+
+EARLIEST_INSTANT_S: Final = 1_000_000_000
+"""September 2001. An instant before it is no instant of a live token."""
+
+LATEST_INSTANT_S: Final = 10_000_000_000
+"""Year 2286: refuses instants in milliseconds, which would make a consent newer than any other."""
+
+LONGEST_TOLD_LIFE_S: Final = 10 * 366 * 86_400
+"""A told life beyond ten years is a mistake of the teller and is not believed."""
+
+MAX_CLAIM_CHARS: Final = 255
+
+_DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SEGMENTS_OF_A_JWT: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdTokenClaims:
+    """The claims that matter here; each is 0 or ``""`` where absent or not to be believed.
+
+    Attributes:
+        issued_at_s: ``iat`` on the IdP's clock.
+        life_s: ``exp - iat``.
+        subject: ``sub``.
+        akoya_grant_id: ``grant_id``.
+    """
+
+    issued_at_s: int = 0
+    life_s: int = 0
+    subject: str = ""
+    akoya_grant_id: str = ""
+
+
+def read_claims(id_token: str) -> IdTokenClaims:
+    """Return what the token says of itself; of a token that is no JWT: nothing, never an error."""
+    payload = _payload(id_token)
+    issued_at_s = _instant(payload.get("iat"))
+    expires_at_s = _instant(payload.get("exp"))
+    is_sane = 0 < issued_at_s < expires_at_s
+    return IdTokenClaims(
+        issued_at_s=issued_at_s,
+        life_s=expires_at_s - issued_at_s if is_sane else 0,
+        subject=read_text(payload.get("sub")),
+        akoya_grant_id=read_text(payload.get("grant_id")),
+    )
+
+
+def trusted_life_s(claims: IdTokenClaims, *, expires_in: object, max_age_s: int) -> int:
+    """Return how long to trust an id_token, counted from its answer.
+
+    Args:
+        claims: Of the token; its own life wins, as both instants are of the IdP's clock.
+        expires_in: The answer's member, as it came. With some IdPs it speaks of the access token,
+            so it is only the second choice.
+        max_age_s: Upper bound, whatever anybody says.
+    """
+    life_s = claims.life_s or read_seconds(expires_in) or DEFAULT_LIFE_S
+    return min(life_s, max_age_s)
+
+
+def read_seconds(value: object) -> int:
+    """Return a span told as a number or a string of digits; 0 if it is not to be believed."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    # The comparison is false for NaN and for both infinities.
+    return int(value) if 1 <= value <= LONGEST_TOLD_LIFE_S else 0
+
+
+def read_text(value: object) -> str:
+    """Return a short printable text, or ``""`` for anything else."""
+    if not isinstance(value, str) or len(value) > MAX_CLAIM_CHARS or not value.isprintable():
+        return ""
+    return value
+
+
+def _instant(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    if not EARLIEST_INSTANT_S <= value < LATEST_INSTANT_S:
+        return 0
+    return math.floor(value)
+
+
+def _payload(id_token: str) -> dict[str, object]:
+    segments = id_token.split(".")
+    if len(segments) != _SEGMENTS_OF_A_JWT:
+        return {}
+    encoded = segments[1]
+    try:
+        decoded = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        payload: object = json.loads(decoded)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, object]", payload) if isinstance(payload, dict) else {}

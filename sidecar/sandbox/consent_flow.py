@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from sidecar.sandbox.data_sets import accounts_of
 from sidecar.sandbox.delivery import to_response
+from sidecar.sandbox.form_input import first_of_each, read_fields
 from sidecar.sandbox.ids import new_id
 from sidecar.sandbox.pages import (
     accounts_page,
@@ -105,8 +106,7 @@ class ConsentFlow:
             return to_response(self._left(key, None))
         if form.get("decision") == "cancel":
             return to_response(self._left(key, flow))
-        posted = await request.post()
-        ticked = {value for value in posted.getall("account", []) if isinstance(value, str)}
+        ticked = {value for name, value in await read_fields(request) if name == "account"}
         accounts = accounts_of(flow.user, flow.provider)
         chosen = tuple(account.id for account in accounts if account.id in ticked)
         if not chosen or len(chosen) != len(ticked):
@@ -153,8 +153,7 @@ class ConsentFlow:
         return sign_in_page(provider=provider, request=key, redirect_uri=redirect_uri)
 
     async def _resume(self, request: web.Request) -> tuple[str, _Flow | None, dict[str, str]]:
-        posted = await request.post()
-        form = {name: value for name, value in posted.items() if isinstance(value, str)}
+        form = first_of_each(await read_fields(request))
         key = form.get("request", "")
         flow = self._flows.get(key)
         if flow is not None and self._world.clock() - flow.began_at >= _FLOW_LIFE_S:

@@ -7,7 +7,7 @@ not know how a presentation was decided.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final
 
 if TYPE_CHECKING:
@@ -81,7 +81,12 @@ class Ledger:
 
     def of(self, user: str | None) -> list[Document]:
         """List the presentations as JSON documents, all or one user's."""
-        return [asdict(entry) for entry in self if user in (None, entry.user)]
+        names = [field.name for field in fields(Entry)]
+        return [
+            {name: getattr(entry, name) for name in names}
+            for entry in self
+            if user in (None, entry.user)
+        ]
 
     def clear(self) -> None:
         """Forget all presentations."""

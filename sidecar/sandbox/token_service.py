@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from sidecar.sandbox.credentials import body_credentials, prove_client
 from sidecar.sandbox.delivery import Vanish, deliver, obstacle, reset
+from sidecar.sandbox.form_input import first_of_each, read_fields
 from sidecar.sandbox.grants import CodeRefused, Issued, RefreshRefused
 from sidecar.sandbox.id_tokens import claims_of
 from sidecar.sandbox.ids import digest
@@ -91,7 +92,7 @@ class TokenService:
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         """Obtain or refresh a token set."""
-        form = await _form(request)
+        form = first_of_each(await read_fields(request))
         operation = _OPERATIONS.get(form.get("grant_type", ""))
         if operation is None:
             operation = "refresh" if "refresh_token" in form else "obtain"
@@ -99,7 +100,8 @@ class TokenService:
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         """Revoke the grant of a refresh token."""
-        return await self._answer(request, _call(request, "revoke", await _form(request)))
+        form = first_of_each(await read_fields(request))
+        return await self._answer(request, _call(request, "revoke", form))
 
     async def _answer(self, request: web.Request, call: _Call) -> web.StreamResponse:
         world = self._world
@@ -264,13 +266,3 @@ def _call(request: web.Request, operation: Operation, form: Form) -> _Call:
         client_ip_port=f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "",
         request_id=request.headers.get("X-Request-Id"),
     )
-
-
-async def _form(request: web.Request) -> Form:
-    """Read the form of a request; the first of each name counts, files are no form fields."""
-    posted = await request.post()
-    form: dict[str, str] = {}
-    for name, value in posted.items():
-        if isinstance(value, str):
-            form.setdefault(name, value)
-    return form

@@ -85,10 +85,13 @@ async def test_a_new_consent_replaces_the_former_grant(app: AppDriver) -> None:
 async def test_a_consent_revoked_at_the_bank_is_told_in_the_claimed_words(app: AppDriver) -> None:
     """The app learns of it only by refusals: refresh says claimed, data says 602."""
     pair = await app.connect("mikomo_10")
+    elsewhere = await app.connect("mikomo_10", "other-bank")
+    at_mikomo = {"user": "mikomo_10", "provider": "mikomo"}
 
-    answered = await app.send("POST", "/sandbox/revoke-consent", json={"user": "mikomo_10"})
+    answered = await app.send("POST", "/sandbox/revoke-consent", json=at_mikomo)
 
     assert answered.json == {"revoked": 1}
+    assert (await app.refresh(elsewhere.refresh_token)).status == 200
     assert (await app.refresh(pair.refresh_token)).json["error_description"] == _CLAIMED
     assert (await app.get(_ACCOUNTS, pair)).json["code"] == 602
 
@@ -96,8 +99,10 @@ async def test_a_consent_revoked_at_the_bank_is_told_in_the_claimed_words(app: A
 async def test_id_tokens_can_be_voided_before_they_expire(app: AppDriver) -> None:
     """Voided id_tokens are 602 from then on; a refresh heals it, and others are left alone."""
     pair, other = await app.connect("mikomo_10"), await app.connect("mikomo_7")
+    await app.connect("mikomo_10", "other-bank")
+    at_mikomo = {"user": "mikomo_10", "provider": "mikomo"}
 
-    answered = await app.send("POST", "/sandbox/expire-id-tokens", json={"user": "mikomo_10"})
+    answered = await app.send("POST", "/sandbox/expire-id-tokens", json=at_mikomo)
     healed = pair_of(await app.refresh(pair.refresh_token))
 
     assert answered.json == {"expired": 1}

@@ -236,3 +236,23 @@ async def test_a_lenient_sandbox_takes_credentials_from_either_place(
     revoked = await app.send("POST", "/revoke", data=revoke_form, headers=basic)
 
     assert [obtained.status, refreshed.status, revoked.status] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"\xff"),
+        ("application/x-www-form-urlencoded; charset=nonsense", b"a=b"),
+        ("multipart/form-data", b"a"),
+        ("application/json", b"{}"),
+    ],
+)
+async def test_a_form_that_cannot_be_read_proves_no_client(
+    app: AppDriver, content_type: str, body: bytes
+) -> None:
+    """What is no form has no credentials: 401, and nothing breaks."""
+    headers = {"Content-Type": content_type}
+
+    refused = await app.send("POST", "/token", data=body, headers=headers)
+
+    assert (refused.status, refused.json["error"]) == (401, "invalid_client")

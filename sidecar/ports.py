@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
 from sidecar.domain.events import Event
-from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, RunId
+from sidecar.domain.record import ConsentId, GrantId, GrantKey, GrantRecord, GrantState, RunId
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import SpoolEntry, SpoolState
 from sidecar.domain.wire import TokenReply, TokenRequest
@@ -117,7 +117,7 @@ class Notice:
     """A hint of a peer (or of this sidecar) that a grant changed; may be lost or doubled."""
 
     grant: GrantId
-    consent_id: str
+    consent_id: ConsentId
     generation: int
     state: GrantState
 

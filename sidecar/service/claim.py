@@ -1,0 +1,251 @@
+"""One claim: from a lease to a stored pair, or to a reason why there is none.
+
+Present the token; repeat only what nobody else can ever have the answer of; believe a denial only
+after the own spool, the store and the fleet were asked. A claim is never cancelled by a client, and
+it always ends with the lease given back, the grant doubted, or the pair on its way to the store.
+
+What an answer means is decided in `domain.token_wire`; how one presentation goes, in
+`transmission`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import assert_never, final
+
+from sidecar.domain import policy
+from sidecar.domain.commands import (
+    BeingRevoked,
+    CleanlyDenied,
+    Command,
+    Deny,
+    Healed,
+    InDoubt,
+    Missing,
+    NotOurs,
+    Release,
+    VerdictT_co,
+)
+from sidecar.domain.events import (
+    ClaimEndedAs,
+    ClaimKind,
+    ClaimOutcome,
+    ClaimVetoed,
+    GrantDoubted,
+    TokenRequestFailed,
+)
+from sidecar.domain.failure import DISPOSITIONS, FailureReason
+from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed
+from sidecar.domain.record import GrantState, LastError
+from sidecar.domain.spooled import ClaimEnded
+from sidecar.domain.token_wire import ClaimFate, fate_of
+from sidecar.domain.tokens import TokenFailure
+from sidecar.ports import StoreUnavailable
+from sidecar.service.claim_parts import Announce, ClaimParts, Ticket
+from sidecar.service.transmission import Delivered, Transmission, Vetoed
+
+
+@final
+class Claim:
+    """Spends one refresh token, once if the world lets it."""
+
+    def __init__(self, *, parts: ClaimParts, ticket: Ticket, announce: Announce) -> None:
+        self._parts = parts
+        self._ticket = ticket
+        self._announce = announce
+        self._transmission = Transmission(parts=parts, ticket=ticket, announce=announce)
+        self._may_be_spent = False
+
+    async def run(self) -> None:
+        """Carry the claim to its end; announces the outcome as soon as there is one."""
+        failure: TokenFailure | None = None
+        for pause_s in (0.0, *self._parts.times.owner_retry_pauses_s):
+            wait_s = max(pause_s, (failure.retry_after_s or 0.0) if failure else 0.0)
+            if wait_s > self._parts.policy.wait_s:
+                break
+            if failure is not None:
+                self._tell(failure, retry_in_s=wait_s)
+            await asyncio.sleep(wait_s)
+            presentation = await self._transmission.present()
+            match presentation:
+                case Delivered():
+                    await self._deliver(presentation)
+                    return
+                case Vetoed():
+                    await self._vetoed()
+                    return
+                case TokenFailure():
+                    failure = presentation
+                    if await self._ends_with(failure):
+                        return
+        if failure is not None:
+            await self._give_back(failure)
+
+    async def _ends_with(self, failure: TokenFailure) -> bool:
+        """Draw the conclusion from a failure; return whether the claim is over."""
+        self._parts.gate.learn(failure)
+        match fate_of(failure):
+            case ClaimFate.DENIED:
+                await self._denied(failure)
+                return True
+            case ClaimFate.AMBIGUOUS:
+                self._may_be_spent = True
+                return False
+            case ClaimFate.UNSPENT:
+                if self._may_be_spent and failure.reason is FailureReason.UNREACHABLE:
+                    return False
+                await self._give_back(failure)
+                return True
+
+    async def _deliver(self, delivered: Delivered) -> None:
+        self._parts.gate.learn(None)
+        await self._parts.committer.commit(delivered.received, is_live=True)
+        self._announce(delivered.refreshed)
+        taken_over = self._ticket.kind in (ClaimKind.PROBE, ClaimKind.ORPHAN)
+        self._end(ClaimOutcome.TAKEN_OVER if taken_over else ClaimOutcome.WON)
+
+    async def _vetoed(self) -> None:
+        """The store or the spool refused the first byte of this try; an earlier try may count."""
+        self._parts.observer.observe(ClaimVetoed(grant=self._ticket.grant))
+        await self._release(is_unspent=not self._may_be_spent, backoff_s=0.0, failure=None)
+        obstacle = Obstacle.BUSY if self._parts.journal.is_writable else Obstacle.SPOOL_AWAY
+        self._announce(Postponed(obstacle=obstacle, retry_in_s=self._parts.times.peer_poll_first_s))
+        self._end(ClaimOutcome.LOST)
+
+    async def _give_back(self, failure: TokenFailure) -> None:
+        """Release the lease: no successor can appear any more, and the grant stays as it is."""
+        backoff_s = self._backoff_s(failure)
+        self._tell(failure, retry_in_s=backoff_s)
+        self._announce(Postponed(obstacle=Obstacle.FAILED, retry_in_s=backoff_s, failure=failure))
+        await self._release(is_unspent=not self._may_be_spent, backoff_s=backoff_s, failure=failure)
+        self._end(ClaimOutcome.LOST)
+
+    def _backoff_s(self, failure: TokenFailure) -> float:
+        times = self._parts.times
+        is_unknown = failure.reason is FailureReason.UNKNOWN
+        pause_s = policy.backoff(
+            failures=self._ticket.record.failures,
+            fraction=self._parts.entropy.fraction(),
+            first_s=times.backoff_first_s,
+            limit_s=times.unknown_backoff_limit_s if is_unknown else times.backoff_limit_s,
+        )
+        return max(pause_s, failure.retry_after_s or 0.0)
+
+    async def _denied(self, denial: TokenFailure) -> None:
+        """Akoya says: invalid or already claimed. Look for a successor before believing it."""
+        failure = self._named(denial)
+        self._tell(failure)
+        local = self._parts.journal.state.pairs.get(self._ticket.grant)
+        if local is not None and local.pair.order > self._ticket.record.pair.order:
+            await self._parts.committer.commit(local, is_live=False)
+        verdict = await self._insist(
+            Deny(
+                claim_id=self._ticket.claim_id,
+                position=self._ticket.record.position,
+                is_sole=self._transmission.sends == 1,
+                heal_ms=int(self._parts.times.heal_s * 1000),
+                error=self._last_error(failure),
+            )
+        )
+        self._note_end()
+        match verdict:
+            case Healed():
+                self._announce(FoundNewer(record=verdict.record))
+                self._end(ClaimOutcome.WAITED)
+            case CleanlyDenied():
+                await self._settle(failure)
+            case InDoubt():
+                await self._doubt(failure, self._parts.store_clock.wait_s(verdict.until_ms))
+            case BeingRevoked():
+                self._gone(GrantState.REVOKING, failure)
+            case Missing():
+                self._gone(None, failure)
+            case NotOurs() | None:
+                self._announce(
+                    Postponed(
+                        obstacle=Obstacle.HELD,
+                        retry_in_s=self._parts.times.peer_poll_first_s,
+                        failure=failure,
+                    )
+                )
+                self._end(ClaimOutcome.LOST)
+            case _:
+                assert_never(verdict)
+
+    def _named(self, denial: TokenFailure) -> TokenFailure:
+        """Name a denial after an answer that was lost here for what it is: our loss."""
+        lost_before = self._ticket.record.marks > 0 and not self._ticket.record.is_probe
+        if not (self._may_be_spent or lost_before):
+            return denial
+        reason = FailureReason.ROTATION_LOST
+        return replace(denial, reason=reason, disposition=DISPOSITIONS[reason])
+
+    async def _settle(self, failure: TokenFailure) -> None:
+        try:
+            await self._parts.settler.settle(self._ticket.grant, self._ticket.record.position)
+        except StoreUnavailable:
+            self._announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0, failure=failure))
+            self._end(ClaimOutcome.IN_DOUBT)
+            return
+        self._gone(GrantState.REAUTH_REQUIRED, failure)
+
+    async def _doubt(self, failure: TokenFailure, heal_in_s: float) -> None:
+        self._parts.observer.observe(
+            GrantDoubted(grant=self._ticket.grant, reason=failure.reason, heal_in_s=heal_in_s)
+        )
+        self._announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=heal_in_s, failure=failure))
+        self._end(ClaimOutcome.IN_DOUBT)
+        try:
+            await self._parts.store.call_fleet(self._ticket.grant)
+        except StoreUnavailable:
+            return
+
+    def _gone(self, state: GrantState | None, failure: TokenFailure) -> None:
+        self._announce(GrantGone(state=state, failure=failure))
+        self._end(ClaimOutcome.LOST)
+
+    async def _release(
+        self, *, is_unspent: bool, backoff_s: float, failure: TokenFailure | None
+    ) -> None:
+        await self._insist(
+            Release(
+                claim_id=self._ticket.claim_id,
+                is_unspent=is_unspent,
+                backoff_ms=int(backoff_s * 1000),
+                error=None if failure is None else self._last_error(failure),
+            )
+        )
+        self._note_end()
+
+    async def _insist(self, command: Command[VerdictT_co]) -> VerdictT_co | None:
+        """Repeat a command while the store is away, until the hold would be over anyway."""
+        until_s = self._parts.clock.elapsed_s() + self._parts.times.hold_s
+        while True:
+            try:
+                return await self._parts.store.apply(self._ticket.grant, command)
+            except StoreUnavailable:
+                if self._parts.clock.elapsed_s() > until_s:
+                    return None
+                await asyncio.sleep(self._parts.times.commit_retry_limit_s)
+
+    def _note_end(self) -> None:
+        self._parts.journal.note(
+            ClaimEnded(grant=self._ticket.grant, claim_id=self._ticket.claim_id)
+        )
+
+    def _last_error(self, failure: TokenFailure) -> LastError:
+        return LastError(operation=failure.operation.value, reason=failure.reason.value, at_ms=0)
+
+    def _tell(self, failure: TokenFailure, *, retry_in_s: float | None = None) -> None:
+        self._parts.observer.observe(
+            TokenRequestFailed(
+                grant=self._ticket.grant,
+                provider=self._ticket.provider,
+                failure=failure,
+                retry_in_s=retry_in_s,
+            )
+        )
+
+    def _end(self, outcome: ClaimOutcome) -> None:
+        self._parts.observer.observe(ClaimEndedAs(grant=self._ticket.grant, outcome=outcome))

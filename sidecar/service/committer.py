@@ -1,0 +1,140 @@
+"""Brings pairs from the spool to the store, for ever if it must.
+
+The commit looks at no lease: whoever holds the newest pair may always store it. What the store says
+decides what happens to the local copy; a copy is let go only when the store shows something newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_never, final
+
+from sidecar.domain import policy
+from sidecar.domain.commands import (
+    Commit,
+    Committed,
+    CommitVerdict,
+    Duplicate,
+    Forked,
+    RevokeSuccessor,
+    Stale,
+    Superseded,
+)
+from sidecar.domain.events import CommitAnswer, PairCommitted
+from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.spooled import (
+    PairConfirmed,
+    PairForgotten,
+    PairReceived,
+    RevocationOrdered,
+)
+from sidecar.ports import Entropy, Observer, StoreUnavailable, TokenStore
+from sidecar.service.journal import Journal
+
+
+@final
+class Committer:
+    """Offers spooled pairs to the store and draws the conclusions."""
+
+    def __init__(
+        self,
+        *,
+        store: TokenStore,
+        journal: Journal,
+        entropy: Entropy,
+        observer: Observer,
+        times: policy.ProtocolTimes,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._entropy = entropy
+        self._observer = observer
+        self._times = times
+        self._committing: set[GrantId] = set()
+
+    def is_committing(self, grant: GrantId) -> bool:
+        """Whether somebody already offers this grant's pair until the store answers."""
+        return grant in self._committing
+
+    async def commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
+        """Offer the pair until the store has answered, however long that takes."""
+        self._committing.add(received.grant)
+        try:
+            return await self._commit(received, is_live=is_live)
+        finally:
+            self._committing.discard(received.grant)
+
+    async def _commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
+        failures = 0
+        while True:
+            try:
+                return await self.offer(received, is_live=is_live)
+            except StoreUnavailable:
+                pause_s = policy.backoff(
+                    failures=failures,
+                    fraction=self._entropy.fraction(),
+                    first_s=self._times.commit_retry_first_s,
+                    limit_s=self._times.commit_retry_limit_s,
+                )
+                failures += 1
+                await asyncio.sleep(pause_s)
+
+    async def offer(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
+        """Offer the pair once.
+
+        Raises:
+            StoreUnavailable: The pair stays parked; it may have been stored nevertheless.
+        """
+        verdict = await self._store.apply(
+            received.grant,
+            Commit(
+                pair=received.pair,
+                claim_id=received.claim_id if is_live else None,
+                is_live=is_live,
+            ),
+        )
+        self._conclude(received, verdict)
+        self._tell(received, verdict, is_live=is_live)
+        return verdict
+
+    def _conclude(self, received: PairReceived, verdict: CommitVerdict) -> None:
+        confirmed = PairConfirmed(grant=received.grant, position=received.pair.position)
+        forgotten = PairForgotten(grant=received.grant, position=received.pair.position)
+        match verdict:
+            case Committed() | Duplicate():
+                self._journal.note(confirmed)
+            case Stale() | Superseded():
+                self._journal.note(forgotten)
+            case Forked():
+                self._journal.note(confirmed if verdict.is_ours_kept else forgotten)
+            case RevokeSuccessor():
+                self._journal.keep(
+                    RevocationOrdered(grant=received.grant, consent=received.pair.consent)
+                )
+                self._journal.note(confirmed)
+            case _:
+                assert_never(verdict)
+
+    def _tell(self, received: PairReceived, verdict: CommitVerdict, *, is_live: bool) -> None:
+        was: GrantState | None = None
+        is_gap = False
+        match verdict:
+            case Committed():
+                answer, was, is_gap = CommitAnswer.COMMITTED, verdict.was, verdict.is_gap
+            case Duplicate():
+                answer = CommitAnswer.DUPLICATE
+            case Stale():
+                answer = CommitAnswer.STALE
+            case Superseded():
+                answer = CommitAnswer.SUPERSEDED
+            case Forked():
+                answer = CommitAnswer.FORKED
+            case RevokeSuccessor():
+                answer = CommitAnswer.REVOKE
+            case _:
+                assert_never(verdict)
+        self._observer.observe(
+            PairCommitted(
+                grant=received.grant, answer=answer, was=was, is_replay=not is_live, is_gap=is_gap
+            )
+        )

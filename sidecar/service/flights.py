@@ -1,0 +1,92 @@
+"""Single flight: however many callers want a newer pair than one they name, one wish goes out.
+
+A flight is keyed by grant, consent and rejected generation, so that a caller whose generation 5 was
+rejected is never satisfied by a flight that produces generation 5. Callers wait under their own
+deadline; a flight goes on when they leave, and a claim when the flight ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, final
+
+from sidecar.domain.events import WorkFailed
+from sidecar.domain.outcomes import Obstacle, Postponed, RefreshOutcome
+from sidecar.domain.record import GrantId, Position
+from sidecar.service.claim_parts import RefreshWish
+from sidecar.service.lane import LaneWorkFailed
+from sidecar.service.serving_parts import ServingParts
+
+Landed = Callable[[GrantId, RefreshOutcome], None]
+
+
+@final
+class Flights:
+    """The running flights of one event loop; used as a context, which ends the waiting of all."""
+
+    def __init__(self, *, parts: ServingParts, landed: Landed) -> None:
+        self._parts = parts
+        self._landed = landed
+        self._flights: dict[tuple[GrantId, Position], asyncio.Task[RefreshOutcome]] = {}
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for flight in list(self._flights.values()):
+            flight.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    async def board(self, wish: RefreshWish, *, wait_s: float) -> RefreshOutcome:
+        """Return what came of the wish; after `wait_s` the caller goes, the flight does not."""
+        flight = self.start(wish)
+        try:
+            async with asyncio.timeout(wait_s):
+                return await asyncio.shield(flight)
+        except TimeoutError:
+            return Postponed(obstacle=Obstacle.HELD, retry_in_s=1.0)
+
+    def start(self, wish: RefreshWish) -> asyncio.Task[RefreshOutcome]:
+        """Start the flight of this wish unless it is under way."""
+        key = (wish.grant, wish.known)
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._group.create_task(self._fly(wish))
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        return flight
+
+    async def _fly(self, wish: RefreshWish) -> RefreshOutcome:
+        try:
+            outcome = await self._ask_until_clear(wish)
+            self._landed(wish.grant, outcome)
+        except LaneWorkFailed:
+            return Postponed(obstacle=Obstacle.FAILED, retry_in_s=1.0)
+        except Exception as error:  # noqa: BLE001 - reported; one flight must not end the others
+            self._parts.observer.observe(WorkFailed(where="flight", error=type(error).__name__))
+            return Postponed(obstacle=Obstacle.FAILED, retry_in_s=1.0)
+        return outcome
+
+    async def _ask_until_clear(self, wish: RefreshWish) -> RefreshOutcome:
+        """Ask again while a peer may lift the obstacle within the callers' patience."""
+        times = self._parts.times
+        until_s = self._parts.clock.elapsed_s() + self._parts.policy.wait_s
+        pause_s = times.peer_poll_first_s
+        while True:
+            outcome = await self._parts.lane.refresh(wish)
+            left_s = until_s - self._parts.clock.elapsed_s()
+            is_brief = isinstance(outcome, Postponed) and outcome.obstacle.is_brief
+            if not is_brief or left_s <= 0:
+                return outcome
+            jittered_s = pause_s * (0.8 + 0.4 * self._parts.entropy.fraction())
+            await self._parts.hints.wait(wish.grant, at_most_s=min(jittered_s, left_s))
+            pause_s = min(pause_s * times.peer_poll_factor, times.peer_poll_limit_s)

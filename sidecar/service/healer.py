@@ -1,0 +1,108 @@
+"""Answers to a 401 of the upstream: another token where that can help, a cool-down where it cannot.
+
+Akoya says the same (401, code 602) of an expired token, a revoked consent and a product that the
+user is not entitled to. So a rejected generation is replaced once; when its successor is rejected
+too, 401s start no refresh for a while, or a user without one product would rotate for ever.
+
+The first pair of a consent may be replaced at any age; a refreshed one that is rejected while young
+opens the cool-down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import final
+
+from sidecar.domain.events import RecordUnreadable
+from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed
+from sidecar.domain.record import GrantKey, GrantRecord, Position
+from sidecar.domain.tokens import (
+    HealDeclined,
+    HealGranted,
+    HealVerdict,
+    TokenFound,
+    TokenLookup,
+    TokenSource,
+)
+from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service.claim_parts import RefreshWish
+from sidecar.service.refusals import refusal
+from sidecar.service.serving_parts import ServingParts
+from sidecar.service.token_cache import CachedToken
+
+Refreshed = Callable[[RefreshWish], Awaitable[TokenLookup]]
+
+
+@final
+class Healer:
+    """Decides what a 401 of the upstream is worth."""
+
+    def __init__(self, *, parts: ServingParts, refreshed: Refreshed) -> None:
+        self._parts = parts
+        self._refreshed = refreshed
+
+    async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
+        """Return another token, a refusal, or that no other token would help."""
+        grant = rejected.grant
+        held = self._parts.cache.get(grant)
+        if held is not None and _is_after(held.found.position, rejected.position):
+            return HealGranted(found=held.told_from(TokenSource.MEMORY))
+        try:
+            record = await self._parts.reader.read(grant)
+        except StoreUnavailable:
+            return refusal(grant, Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
+        if record is None or record.state.is_dead:
+            self._parts.cache.drop(grant)
+            return refusal(grant, GrantGone(state=None if record is None else record.state))
+        if record.position == rejected.position:
+            if await self._is_cool(rejected, record, product=product):
+                return HealDeclined()
+        else:
+            newer = self._take(rejected, record)
+            if newer is not None:
+                return HealGranted(found=newer.told_from(TokenSource.STORE))
+        return await self._replace(key, rejected, record)
+
+    def end_cool_down(self, found: TokenFound, *, product: str) -> None:
+        """A 2xx on the product that opened the cool-down ends it, behind the caller's back."""
+        end = partial(self._parts.cooler.end, found.grant, found.position.consent_id, product)
+        self._parts.lane.launch(end, where="cool_down")
+
+    async def _is_cool(self, rejected: TokenFound, record: GrantRecord, *, product: str) -> bool:
+        """Whether a refresh would not help; opens the cool-down where that is news."""
+        now_ms = self._parts.store_clock.now_ms()
+        if record.cool_until_ms > now_ms:
+            return True
+        age_s = (now_ms - record.committed_at_ms) / 1000
+        is_young = record.pair.generation > 0 and age_s < self._parts.times.young_token_s
+        if is_young:
+            cool = partial(
+                self._parts.cooler.cool, rejected.grant, rejected.position.consent_id, product
+            )
+            self._parts.lane.launch(cool, where="cool_down")
+        return is_young
+
+    def _take(self, rejected: TokenFound, record: GrantRecord) -> CachedToken | None:
+        """Return the newer token of the store, if it can be used."""
+        try:
+            token = self._parts.cache.take_record(rejected.grant, record)
+        except SealError as error:
+            self._parts.observer.observe(
+                RecordUnreadable(grant=rejected.grant, key_id=error.key_id)
+            )
+            return None
+        is_usable = self._parts.store_clock.now_ms() < token.expires_at_ms
+        return token if is_usable else None
+
+    async def _replace(
+        self, key: GrantKey, rejected: TokenFound, record: GrantRecord
+    ) -> HealVerdict:
+        wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=record.position)
+        lookup = await self._refreshed(wish)
+        return HealGranted(found=lookup) if isinstance(lookup, TokenFound) else lookup
+
+
+def _is_after(held: Position, rejected: Position) -> bool:
+    """Whether memory has a later generation of the consent, which was not rejected."""
+    return held.consent_id == rejected.consent_id and held.generation > rejected.generation

@@ -1,0 +1,45 @@
+"""What the sidecar says of itself to probes: a phase and a few facts, nothing secret.
+
+It only names the values; the lifecycle fills them in, and `sidecar.http.probes` renders them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Phase(StrEnum):
+    """Where the process stands in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """The sidecar at one moment.
+
+    Attributes:
+        store_up: Whether the store answered last; a sidecar without it still serves from memory.
+        spool_writable: Whether a claim may leave.
+        breaker_open: Whether token requests are stopped.
+        parked: Pairs that lie in the spool only.
+    """
+
+    phase: Phase
+    store_up: bool
+    spool_writable: bool
+    breaker_open: bool
+    parked: int
+
+
+class Health(Protocol):
+    """Who can say how the sidecar is."""
+
+    def report(self) -> HealthReport:
+        """Return the state of this moment; must neither block nor raise."""
+        ...

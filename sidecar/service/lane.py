@@ -1,0 +1,128 @@
+"""The claim lane: where claims, exchanges and revocations run, apart from the clients' requests.
+
+The lane has an event loop of its own (in production a thread's), so that neither proxy load nor a
+client that leaves can delay or cancel a claim. Its tasks are its own: each has an outermost
+catch-and-report, since in a TaskGroup the first failure would cancel every other claim.
+
+Callers live on any loop; they get a future of theirs and may stop waiting at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar, final
+
+from sidecar.domain.events import WorkFailed
+from sidecar.domain.outcomes import Obstacle, Postponed, RefreshOutcome
+from sidecar.ports import Observer
+from sidecar.service.berths import Berths
+from sidecar.service.claim_parts import RefreshWish
+from sidecar.service.refresher import Refresher
+
+ResultT = TypeVar("ResultT")
+
+
+@final
+class ClaimLane:
+    """Runs claims to their end, whoever waits for them."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        refresher: Refresher,
+        berths: Berths,
+        observer: Observer,
+    ) -> None:
+        self._loop = loop
+        self._refresher = refresher
+        self._berths = berths
+        self._observer = observer
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_open = False
+
+    @property
+    def running(self) -> int:
+        """How many pieces of work have not ended."""
+        return len(self._tasks)
+
+    def open(self) -> None:
+        """Let claims start (after the replay of the spool)."""
+        self._is_open = True
+
+    def shut(self) -> None:
+        """Let no claim start any more; running ones go on."""
+        self._is_open = False
+
+    async def refresh(self, wish: RefreshWish) -> RefreshOutcome:
+        """Return what came of a wish, as soon as it is known; cancelling ends the waiting only."""
+
+        async def work(answer: Callable[[RefreshOutcome], None]) -> None:
+            if not self._is_open:
+                answer(Postponed(obstacle=Obstacle.DRAINING, retry_in_s=1.0))
+                return
+            async with self._berths.berth(wish.provider):
+                await self._refresher.refresh(wish, answer)
+
+        return await self._submit(work, where="claim")
+
+    async def run(self, work: Callable[[], Awaitable[ResultT]], *, where: str) -> ResultT:
+        """Return the result of other work of the lane; cancelling ends the waiting only."""
+
+        async def answered(answer: Callable[[ResultT], None]) -> None:
+            answer(await work())
+
+        return await self._submit(answered, where=where)
+
+    def launch(self, work: Callable[[], Awaitable[None]], *, where: str) -> None:
+        """Start work of the lane that nobody waits for; may be called from any thread."""
+
+        async def unanswered(answer: Callable[[None], None]) -> None:
+            await work()
+            answer(None)
+
+        self._loop.call_soon_threadsafe(
+            self._start, self._guarded(unanswered, Future[None](), where)
+        )
+
+    async def drained(self) -> None:
+        """Wait, on the lane's loop, until all work has ended."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def _submit(
+        self, work: Callable[[Callable[[ResultT], None]], Awaitable[None]], *, where: str
+    ) -> ResultT:
+        future: Future[ResultT] = Future()
+        future.set_running_or_notify_cancel()
+        self._loop.call_soon_threadsafe(self._start, self._guarded(work, future, where))
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(
+        self,
+        work: Callable[[Callable[[ResultT], None]], Awaitable[None]],
+        future: Future[ResultT],
+        where: str,
+    ) -> None:
+        def answer(result: ResultT) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        try:
+            await work(answer)
+        except Exception as error:  # noqa: BLE001 - the outermost edge: reported, never swallowed
+            self._observer.observe(WorkFailed(where=where, error=type(error).__name__))
+        finally:
+            if not future.done():
+                future.set_exception(LaneWorkFailed(where))
+
+
+class LaneWorkFailed(Exception):
+    """A piece of work of the lane ended without a result; it was reported where it failed."""

@@ -1,0 +1,238 @@
+"""Makes the spool and the store agree: at the start, after every trouble, and a few times a second.
+
+It replays the spool before the first claim and after each new incarnation of the store, repeats
+what a dead process of this spool left unanswered, stores what is parked, carries revocation orders
+out, answers peers in distress and settles doubts whose time is over.
+
+It runs in the claim lane. It claims nothing by itself but the orphans of its own spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+from sidecar.domain.events import SpoolReplayed, WorkFailed
+from sidecar.domain.failure import Operation
+from sidecar.domain.outcomes import RefreshOutcome, RevocationKept
+from sidecar.domain.record import ClaimId, GrantId, GrantState
+from sidecar.domain.spooled import (
+    AnswerReceived,
+    ClaimEnded,
+    ClaimIntended,
+    PairForgotten,
+    PairReceived,
+    RevocationOrdered,
+)
+from sidecar.domain.token_wire import PairRead, read_reply
+from sidecar.domain.wire import Answered
+from sidecar.ports import Distress, Notice, SealError, StoreUnavailable
+from sidecar.service.claim_parts import ClaimParts
+from sidecar.service.lane import ClaimLane
+from sidecar.service.refresher import Refresher
+from sidecar.service.revoker import Revoker
+from sidecar.service.store_watch import StoreWatch
+from sidecar.service.vault import PairPlace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """The lane and those of its workers that housekeeping sets to work."""
+
+    lane: ClaimLane
+    refresher: Refresher
+    revoker: Revoker
+
+
+@final
+class Reconciler:
+    """Housekeeping of one sidecar."""
+
+    def __init__(
+        self,
+        *,
+        parts: ClaimParts,
+        watch: StoreWatch,
+        crew: Crew,
+        adopted_directories: int,
+    ) -> None:
+        self._parts = parts
+        self._watch = watch
+        self._lane = crew.lane
+        self._refresher = crew.refresher
+        self._revoker = crew.revoker
+        self._orphans: dict[ClaimId, ClaimIntended] = dict(parts.journal.state.intents)
+        self._adopted_directories = adopted_directories
+        self._needs_replay = True
+        self._has_replayed = False
+        self._next_probe_s = 0.0
+        self._doubts: dict[GrantId, int] = {}
+        self._order_due_s: dict[GrantId, float] = {}
+
+    @property
+    def has_replayed(self) -> bool:
+        """Whether the spool was offered to the store since the start: claims wait for that."""
+        return self._has_replayed
+
+    async def run(self) -> None:
+        """Keep house until cancelled."""
+        while True:
+            try:
+                await self.tick()
+            except Exception as error:  # noqa: BLE001 - reported; housekeeping must go on
+                self._parts.observer.observe(
+                    WorkFailed(where="reconciler", error=type(error).__name__)
+                )
+            await asyncio.sleep(self._parts.times.housekeeping_every_s)
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        if self._parts.clock.elapsed_s() >= self._next_probe_s:
+            self._needs_replay |= await self._watch.probe()
+            self._next_probe_s = (
+                self._parts.clock.elapsed_s() + self._parts.times.store_probe_every_s
+            )
+            self._parts.journal.measure()
+        if not self._watch.is_up:
+            return
+        try:
+            if self._needs_replay:
+                await self._replay()
+            await self._store_parked()
+            await self._settle_doubts()
+        except StoreUnavailable:
+            self._next_probe_s = 0.0
+            return
+        self._launch_orders()
+
+    async def listen(self) -> None:
+        """Act on hints of peers until cancelled."""
+        async for hint in self._parts.store.listen():
+            try:
+                await self._heed(hint)
+            except StoreUnavailable:
+                continue
+
+    async def _replay(self) -> None:
+        """Offer every pair of the spool to the store; then claims may start."""
+        if not self._has_replayed:
+            for answer in list(self._parts.journal.state.answers.values()):
+                self._read_again(answer)
+        pairs = list(self._parts.journal.state.pairs.values())
+        for received in pairs:
+            await self._parts.committer.offer(received, is_live=False)
+        orphans = [
+            intent
+            for claim_id, intent in self._orphans.items()
+            if claim_id in self._parts.journal.state.intents
+        ]
+        self._orphans.clear()
+        for intent in orphans:
+            self._lane.launch(partial(self._adopt, intent), where="orphan")
+        self._needs_replay = False
+        self._parts.observer.observe(
+            SpoolReplayed(
+                pairs=len(pairs),
+                orphans=len(orphans),
+                adopted_directories=self._adopted_directories,
+            )
+        )
+        self._adopted_directories = 0
+        if not self._has_replayed:
+            self._has_replayed = True
+            self._lane.open()
+
+    def _read_again(self, answer: AnswerReceived) -> None:
+        """Take the pair from an answer that a former process could not read or write any more.
+
+        How old it is, nobody knows, so its id_token is not trusted.
+        """
+        try:
+            body = self._parts.vault.open_answer(
+                answer.sealed_answer,
+                grant=answer.grant,
+                claim_id=answer.claim_id,
+                position=answer.position,
+            )
+        except SealError:
+            return
+        reading = read_reply(Operation.REFRESH, Answered(status=200, body=body))
+        if not isinstance(reading, PairRead):
+            if answer.claim_id not in self._orphans:
+                self._parts.journal.note(ClaimEnded(grant=answer.grant, claim_id=answer.claim_id))
+            return
+        pair = self._parts.vault.seal_pair(
+            reading.pair,
+            place=PairPlace(
+                grant=answer.grant,
+                sealed_key=answer.sealed_key,
+                consent=answer.consent,
+                generation=answer.position.generation + 1,
+            ),
+            expires_at_ms=0,
+        )
+        self._parts.journal.keep(
+            PairReceived(grant=answer.grant, claim_id=answer.claim_id, pair=pair)
+        )
+
+    async def _adopt(self, intent: ClaimIntended) -> None:
+        """Repeat the claim of a dead process; if the store is away, its hold ends in time."""
+        try:
+            await self._refresher.adopt(intent, _nobody_waits)
+        except StoreUnavailable:
+            self._orphans[intent.claim_id] = intent
+            self._needs_replay = True
+
+    async def _store_parked(self) -> None:
+        for grant in list(self._parts.journal.state.parked):
+            received = self._parts.journal.state.pairs.get(grant)
+            if received is not None and not self._parts.committer.is_committing(grant):
+                await self._parts.committer.offer(received, is_live=False)
+
+    async def _settle_doubts(self) -> None:
+        now_ms = self._parts.store_clock.now_ms()
+        for grant in [grant for grant, due_ms in self._doubts.items() if due_ms <= now_ms]:
+            record = await self._parts.store.read(grant)
+            if record is None or record.state is not GrantState.IN_DOUBT:
+                del self._doubts[grant]
+            elif record.hold_until_ms > now_ms:
+                self._doubts[grant] = record.hold_until_ms
+            else:
+                await self._parts.settler.settle(grant, record.position)
+
+    def _launch_orders(self) -> None:
+        now_s = self._parts.clock.elapsed_s()
+        for grant, order in list(self._parts.journal.state.orders.items()):
+            if self._order_due_s.get(grant, 0.0) <= now_s:
+                self._order_due_s[grant] = float("inf")
+                self._lane.launch(partial(self._carry_out, order), where="revocation")
+
+    async def _carry_out(self, order: RevocationOrdered) -> None:
+        outcome = await self._revoker.carry_out(order)
+        if isinstance(outcome, RevocationKept):
+            now_s = self._parts.clock.elapsed_s()
+            self._order_due_s[order.grant] = now_s + outcome.retry_in_s
+        else:
+            self._order_due_s.pop(order.grant, None)
+
+    async def _heed(self, hint: Notice | Distress) -> None:
+        held = self._parts.journal.state.pairs.get(hint.grant)
+        if isinstance(hint, Distress):
+            if held is not None:
+                await self._parts.committer.offer(held, is_live=False)
+            return
+        if hint.state is GrantState.IN_DOUBT:
+            self._doubts.setdefault(hint.grant, 0)
+        if held is None or held.pair.position.generation == hint.generation:
+            return
+        if hint.consent_id != held.pair.consent.id:
+            await self._parts.committer.offer(held, is_live=False)
+        elif hint.generation > held.pair.generation:
+            self._parts.journal.note(PairForgotten(grant=hint.grant, position=held.pair.position))
+
+
+def _nobody_waits(outcome: RefreshOutcome) -> None:
+    """The caller of an orphaned claim died with its process."""
+    del outcome

@@ -1,0 +1,249 @@
+"""One wish for a newer pair: what stands in the way, who has the lease, and the claim itself.
+
+It asks the own spool before the store (a pair that waits here is newer than what the store shows)
+and the store before Akoya. It never waits for a peer; whoever wished decides whether to ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_never, final
+
+from sidecar.domain.commands import (
+    Acquire,
+    AcquireVerdict,
+    AdoptOrphan,
+    BackingOff,
+    Busy,
+    Dead,
+    Fresh,
+    HealingOver,
+    Held,
+    Incarnation,
+    Leased,
+    Missing,
+    NewIncarnation,
+    Quarantined,
+    Release,
+)
+from sidecar.domain.events import (
+    ClaimEndedAs,
+    ClaimKind,
+    ClaimOutcome,
+    RecordQuarantined,
+    RecordUnreadable,
+)
+from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, Refreshed
+from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError
+from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
+from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service.claim import Claim
+from sidecar.service.claim_parts import Announce, ClaimParts, RefreshWish, Ticket
+
+ACQUIRE_TRIES = 3
+
+
+@final
+class Refresher:
+    """Turns wishes into claims."""
+
+    def __init__(self, *, parts: ClaimParts) -> None:
+        self._parts = parts
+        self._incarnation: Incarnation | None = None
+
+    async def refresh(self, wish: RefreshWish, announce: Announce) -> None:
+        """Try to replace the pair at `wish.known`; announces exactly what came of it."""
+        obstacle = await self._obstacle()
+        if obstacle is not None:
+            announce(Postponed(obstacle=obstacle, retry_in_s=1.0))
+            return
+        local = self._parts.journal.state.pairs.get(wish.grant)
+        is_parked = local is not None and wish.grant in self._parts.journal.state.parked
+        if local is not None and is_parked and not await self._drain(local, wish, announce):
+            return
+        claim_id = ClaimId(self._parts.entropy.new_id())
+        verdict = await self._acquire(wish, claim_id)
+        if isinstance(verdict, Leased):
+            kind = ClaimKind.PROBE if verdict.record.is_probe else ClaimKind.FIRST
+            await self._claim(wish, claim_id, verdict.record, kind=kind, announce=announce)
+        elif isinstance(verdict, HealingOver):
+            await self._settle(wish, verdict.record, announce)
+        else:
+            self._explain(wish, verdict, announce)
+
+    async def adopt(self, intent: ClaimIntended, announce: Announce) -> None:
+        """Repeat at once the claim of a dead process whose spool is ours now.
+
+        Raises:
+            StoreUnavailable: The intent stays; ask again.
+        """
+        claim_id = ClaimId(self._parts.entropy.new_id())
+        verdict = await self._parts.store.apply(
+            intent.grant,
+            AdoptOrphan(
+                orphan_claim_id=intent.claim_id,
+                replica_id=intent.replica_id,
+                claim_id=claim_id,
+                boot_id=self._parts.identity.boot_id,
+                lease_ms=int(self._parts.times.lease_s * 1000),
+            ),
+        )
+        if isinstance(verdict, Leased):
+            provider = self._provider_of(intent.grant, verdict.record)
+            wish = RefreshWish(grant=intent.grant, provider=provider, known=intent.position)
+            await self._claim(
+                wish, claim_id, verdict.record, kind=ClaimKind.ORPHAN, announce=announce
+            )
+        self._parts.journal.note(ClaimEnded(grant=intent.grant, claim_id=intent.claim_id))
+
+    async def _obstacle(self) -> Obstacle | None:
+        if not self._parts.journal.is_writable:
+            return Obstacle.SPOOL_AWAY
+        return None if await self._parts.gate.lets_through() else Obstacle.BREAKER_OPEN
+
+    async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
+        """Store the pair that waits here before anything is claimed; return whether to go on."""
+        try:
+            await self._parts.committer.offer(local, is_live=False)
+        except StoreUnavailable:
+            if local.pair.position == wish.known:
+                announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
+            else:
+                self._announce_local(local, announce)
+            return False
+        return True
+
+    def _announce_local(self, local: PairReceived, announce: Announce) -> None:
+        try:
+            tokens = self._parts.vault.open_pair(local.grant, local.pair)
+        except SealError as error:
+            self._unreadable(local.grant, error, announce)
+            return
+        announce(Refreshed(pair=local.pair, tokens=tokens))
+
+    async def _acquire(self, wish: RefreshWish, claim_id: ClaimId) -> AcquireVerdict | None:
+        """Ask for the lease, a few times with the same claim; ``None``: the store is away."""
+        give_up_s = self._parts.clock.elapsed_s() + self._parts.times.acquire_patience_s
+        tries = 0
+        while tries < ACQUIRE_TRIES and self._parts.clock.elapsed_s() <= give_up_s:
+            command = Acquire(
+                claim_id=claim_id,
+                replica_id=self._parts.identity.replica_id,
+                boot_id=self._parts.identity.boot_id,
+                known=wish.known,
+                incarnation=self._incarnation,
+                lease_ms=int(self._parts.times.lease_s * 1000),
+                quarantine_ms=int(self._parts.times.quarantine_s * 1000),
+            )
+            try:
+                verdict = await self._parts.store.apply(wish.grant, command)
+                if not isinstance(verdict, NewIncarnation):
+                    return verdict
+                self._incarnation = await self._parts.store.meet(verdict.run_id)
+            except StoreUnavailable:
+                await asyncio.sleep(self._parts.times.commit_retry_first_s)
+            tries += 1
+        return None
+
+    def _explain(
+        self, wish: RefreshWish, verdict: AcquireVerdict | None, announce: Announce
+    ) -> None:
+        """Announce why there is no lease."""
+        clock = self._parts.store_clock
+        match verdict:
+            case Fresh():
+                announce(FoundNewer(record=verdict.record))
+                self._end(wish.grant, ClaimOutcome.WAITED)
+            case Missing():
+                announce(GrantGone(state=None))
+            case Dead():
+                announce(GrantGone(state=verdict.state))
+            case Quarantined():
+                wait_s = clock.wait_s(verdict.until_ms)
+                self._parts.observer.observe(RecordQuarantined(grant=wish.grant, wait_s=wait_s))
+                announce(Postponed(obstacle=Obstacle.QUARANTINED, retry_in_s=wait_s))
+            case Held():
+                announce(
+                    Postponed(obstacle=Obstacle.HELD, retry_in_s=clock.wait_s(verdict.until_ms))
+                )
+            case Busy():
+                announce(
+                    Postponed(obstacle=Obstacle.BUSY, retry_in_s=clock.wait_s(verdict.until_ms))
+                )
+            case BackingOff():
+                announce(
+                    Postponed(
+                        obstacle=Obstacle.BACKING_OFF, retry_in_s=clock.wait_s(verdict.until_ms)
+                    )
+                )
+            case NewIncarnation() | None:
+                announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
+            case Leased() | HealingOver():
+                message = "a lease or a settled doubt needs no explanation"
+                raise AssertionError(message)
+            case _:
+                assert_never(verdict)
+
+    async def _settle(self, wish: RefreshWish, record: GrantRecord, announce: Announce) -> None:
+        try:
+            settled = await self._parts.settler.settle(wish.grant, record.position)
+        except StoreUnavailable:
+            announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
+            return
+        if settled:
+            announce(GrantGone(state=GrantState.REAUTH_REQUIRED))
+        else:
+            announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=0.0))
+
+    async def _claim(
+        self,
+        wish: RefreshWish,
+        claim_id: ClaimId,
+        record: GrantRecord,
+        *,
+        kind: ClaimKind,
+        announce: Announce,
+    ) -> None:
+        local = self._parts.journal.state.pairs.get(wish.grant)
+        if local is not None and local.pair.order > record.pair.order:
+            await self._parts.committer.commit(local, is_live=False)
+            self._announce_local(local, announce)
+            self._end(wish.grant, ClaimOutcome.WAITED)
+            return
+        try:
+            tokens = self._parts.vault.open_pair(wish.grant, record.pair)
+        except SealError as error:
+            self._unreadable(wish.grant, error, announce)
+            await self._hand_back(wish.grant, claim_id)
+            return
+        ticket = Ticket(
+            grant=wish.grant,
+            provider=wish.provider,
+            claim_id=claim_id,
+            record=record,
+            tokens=tokens,
+            kind=kind,
+        )
+        await Claim(parts=self._parts, ticket=ticket, announce=announce).run()
+
+    async def _hand_back(self, grant: GrantId, claim_id: ClaimId) -> None:
+        """Give back a lease for which nothing was sent; if the store is away, it just ends."""
+        error = LastError(operation="refresh", reason=Obstacle.UNREADABLE.value, at_ms=0)
+        release = Release(claim_id=claim_id, is_unspent=True, backoff_ms=1000, error=error)
+        try:
+            await self._parts.store.apply(grant, release)
+        except StoreUnavailable:
+            return
+
+    def _unreadable(self, grant: GrantId, error: SealError, announce: Announce) -> None:
+        self._parts.observer.observe(RecordUnreadable(grant=grant, key_id=error.key_id))
+        announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=30.0))
+
+    def _provider_of(self, grant: GrantId, record: GrantRecord) -> str:
+        try:
+            return self._parts.vault.open_key(grant, record.pair.sealed_key).provider
+        except SealError:
+            return ""
+
+    def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:
+        self._parts.observer.observe(ClaimEndedAs(grant=grant, outcome=outcome))

@@ -1,0 +1,179 @@
+"""Revocation: an order on disk first, then the store, then Akoya, repeated until all three agree.
+
+Serving stops with the store's mark. A refresh that is in flight ends first; its successor is what
+Akoya must be told about, and a pair that turns up later makes the order live again.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never, final
+
+from sidecar.domain.commands import (
+    AlreadyRevoked,
+    BeginRevocation,
+    FinishRevocation,
+    Refused,
+    RevocationBegun,
+    Superseded,
+)
+from sidecar.domain.events import (
+    GrantRevoked,
+    Outcome,
+    RevocationPostponed,
+    TokenRequestEnded,
+    TokenRequestFailed,
+)
+from sidecar.domain.failure import Disposition, Operation
+from sidecar.domain.outcomes import (
+    GrantGone,
+    Obstacle,
+    Postponed,
+    RevocationDone,
+    RevocationKept,
+    RevokeOutcome,
+)
+from sidecar.domain.record import GrantKey, GrantRecord, GrantState
+from sidecar.domain.spooled import RevocationOrdered, RevocationSettled
+from sidecar.domain.token_wire import RevokeDone, read_reply
+from sidecar.domain.tokens import TokenFailure
+from sidecar.domain.wire import TokenReply
+from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service.claim_parts import ClaimParts
+
+ROUNDS = 3
+
+
+@final
+class Revoker:
+    """Carries revocation orders out."""
+
+    def __init__(self, *, parts: ClaimParts) -> None:
+        self._parts = parts
+
+    async def revoke(self, key: GrantKey) -> RevokeOutcome:
+        """Order the revocation of a grant and try at once; the order outlives this process."""
+        grant = self._parts.vault.grant_id(key)
+        try:
+            record = await self._parts.store.read(grant)
+        except StoreUnavailable:
+            return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
+        if record is None:
+            return GrantGone(state=None)
+        order = RevocationOrdered(grant=grant, consent=record.pair.consent)
+        if not self._parts.journal.keep(order):
+            return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
+        return await self.carry_out(order)
+
+    async def carry_out(self, order: RevocationOrdered) -> RevocationDone | RevocationKept:
+        """Try to end an order; a kept one is to be tried again after the pause it names."""
+        try:
+            outcome = await self._try(order)
+        except StoreUnavailable:
+            outcome = RevocationKept(retry_in_s=self._parts.times.revoke_retry_s)
+        if isinstance(outcome, RevocationKept):
+            self._parts.observer.observe(
+                RevocationPostponed(grant=order.grant, retry_in_s=outcome.retry_in_s)
+            )
+        return outcome
+
+    async def _try(self, order: RevocationOrdered) -> RevocationDone | RevocationKept:
+        for _ in range(ROUNDS):
+            verdict = await self._parts.store.apply(
+                order.grant, BeginRevocation(consent=order.consent)
+            )
+            match verdict:
+                case Superseded() | AlreadyRevoked():
+                    self._settle(order)
+                    return RevocationDone()
+                case RevocationBegun():
+                    kept = await self._tell_akoya(order, verdict)
+                    if kept is not None:
+                        return kept
+                    if await self._finish(order, verdict.record):
+                        return RevocationDone()
+                case _:
+                    assert_never(verdict)
+        return RevocationKept(retry_in_s=self._parts.times.revoke_retry_s)
+
+    async def _tell_akoya(
+        self, order: RevocationOrdered, begun: RevocationBegun
+    ) -> RevocationKept | None:
+        """Revoke the newest pair at Akoya; ``None``: it knows, or there is nothing to revoke."""
+        if begun.in_flight_until_ms > self._parts.store_clock.now_ms():
+            return RevocationKept(retry_in_s=self._parts.times.peer_poll_limit_s)
+        if not begun.record.pair.sealed_pair:
+            return None
+        try:
+            tokens = self._parts.vault.open_pair(order.grant, begun.record.pair)
+        except SealError:
+            return RevocationKept(retry_in_s=self._parts.times.revoke_retry_s)
+        started_s = self._parts.clock.elapsed_s()
+        reply = await self._parts.idp.send(
+            self._parts.requests.revoke(tokens.refresh_token),
+            before_send=_always,
+            on_answer=_ignore,
+        )
+        failure = self._failure(reply)
+        self._parts.observer.observe(
+            TokenRequestEnded(
+                operation=Operation.REVOKE,
+                outcome=Outcome.OK if failure is None else Outcome.FAILED,
+                duration_s=self._parts.clock.elapsed_s() - started_s,
+            )
+        )
+        if failure is None:
+            return None
+        return self._judge(order, begun.record, failure)
+
+    def _judge(
+        self, order: RevocationOrdered, record: GrantRecord, failure: TokenFailure
+    ) -> RevocationKept | None:
+        retry_in_s = max(self._parts.times.revoke_retry_s, failure.retry_after_s or 0.0)
+        is_done = failure.disposition is Disposition.DONE
+        self._parts.observer.observe(
+            TokenRequestFailed(
+                grant=order.grant,
+                provider=self._provider_of(record, order),
+                failure=failure,
+                retry_in_s=None if is_done else retry_in_s,
+            )
+        )
+        return None if is_done else RevocationKept(retry_in_s=retry_in_s, failure=failure)
+
+    def _failure(self, reply: TokenReply) -> TokenFailure | None:
+        reading = read_reply(Operation.REVOKE, reply, max_age_s=self._parts.policy.max_age_s)
+        failure = reading if isinstance(reading, TokenFailure) else None
+        assert isinstance(reading, RevokeDone | TokenFailure)  # noqa: S101 - revoke brings no pair
+        self._parts.gate.learn(failure)
+        return failure
+
+    async def _finish(self, order: RevocationOrdered, record: GrantRecord) -> bool:
+        """Leave the tombstone; ``False``: a newer pair came meanwhile and must be revoked too."""
+        finish = FinishRevocation(position=record.position)
+        if isinstance(await self._parts.store.apply(order.grant, finish), Refused):
+            return False
+        self._settle(order)
+        self._parts.observer.observe(GrantRevoked(grant=order.grant))
+        try:
+            await self._parts.store.tell(order.grant, GrantState.REVOKED, "")
+        except StoreUnavailable:
+            return True
+        return True
+
+    def _settle(self, order: RevocationOrdered) -> None:
+        self._parts.journal.note(RevocationSettled(grant=order.grant, consent=order.consent))
+
+    def _provider_of(self, record: GrantRecord, order: RevocationOrdered) -> str:
+        try:
+            return self._parts.vault.open_key(order.grant, record.pair.sealed_key).provider
+        except SealError:
+            return ""
+
+
+async def _always() -> bool:
+    return True
+
+
+def _ignore(reply: TokenReply) -> None:
+    """An answer to a revocation holds nothing that must be kept."""
+    del reply

@@ -1,0 +1,67 @@
+"""Watches the store: is it there, what time is it there, is it still the same incarnation.
+
+Everybody else asks this watch instead of finding out by a time-out of his own.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from sidecar.domain.events import StoreLost, StoreReincarnated, StoreRestored
+from sidecar.domain.record import RunId
+from sidecar.ports import Clock, Observer, StoreUnavailable, TokenStore
+from sidecar.service.store_clock import StoreClock
+
+
+@final
+class StoreWatch:
+    """The state of the store as of the last probe; its properties may be read from any thread."""
+
+    def __init__(
+        self, *, store: TokenStore, store_clock: StoreClock, clock: Clock, observer: Observer
+    ) -> None:
+        self._store = store
+        self._store_clock = store_clock
+        self._clock = clock
+        self._observer = observer
+        self._is_up: bool | None = None
+        self._lost_at_s = clock.elapsed_s()
+        self._run_id: RunId | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last probe was answered."""
+        return self._is_up is True
+
+    async def probe(self) -> bool:
+        """Ask the store; return whether it runs another incarnation than at the last answer."""
+        asked_at_s = self._clock.elapsed_s()
+        try:
+            moment = await self._store.probe()
+        except StoreUnavailable as error:
+            if self._is_up is not False:
+                self._lost_at_s = asked_at_s
+                self._observer.observe(StoreLost(error=type(error.__cause__ or error).__name__))
+            self._is_up = False
+            return False
+        answered_at_s = self._clock.elapsed_s()
+        self._store_clock.adjust(
+            asked_at_s=asked_at_s, answered_at_s=answered_at_s, store_ms=moment.now_ms
+        )
+        if self._is_up is not True:
+            self._observer.observe(StoreRestored(away_s=answered_at_s - self._lost_at_s))
+        self._is_up = True
+        return await self._meet(moment.run_id)
+
+    async def _meet(self, run_id: RunId) -> bool:
+        if run_id == self._run_id:
+            return False
+        try:
+            await self._store.meet(run_id)
+        except StoreUnavailable:
+            return False
+        is_other = self._run_id is not None
+        self._run_id = run_id
+        if is_other:
+            self._observer.observe(StoreReincarnated())
+        return is_other

@@ -1,0 +1,242 @@
+"""One claim's presentations of its refresh token, and the answer's way to the disk.
+
+Before the first byte leaves, the store knows that the token may be spent from now on; in the very
+step in which the last byte of an answer was read, the pair is on disk. Between the two nothing is
+awaited and no timer runs: a slow answer is worth waiting for, since nobody else can ever have it.
+
+It does not decide whether to present the token again; `service.claim` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, final
+
+from sidecar.domain.commands import Done, KeepHold, MarkSending
+from sidecar.domain.events import (
+    ClaimKind,
+    ClaimSlowed,
+    Outcome,
+    TokenRefreshed,
+    TokenRequestEnded,
+    TokenSent,
+    WorkFailed,
+)
+from sidecar.domain.failure import Operation
+from sidecar.domain.outcomes import Refreshed
+from sidecar.domain.spooled import AnswerReceived, ClaimIntended, PairReceived
+from sidecar.domain.token_wire import PairKept, PairRead, read_reply
+from sidecar.domain.tokens import TokenFailure, TokenPair
+from sidecar.domain.wire import Broken, NotSent, TokenReply
+from sidecar.ports import StoreUnavailable
+from sidecar.service.claim_parts import Announce, ClaimParts, Ticket
+from sidecar.service.vault import PairPlace
+
+HTTP_SUCCESS: Final = range(200, 300)
+TICK_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A pair came; `is_durable` says whether the spool has it and the waiters know."""
+
+    received: PairReceived
+    refreshed: Refreshed
+    is_durable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vetoed:
+    """Nothing was sent: the lease, the hold or the send window was over, or the spool refused."""
+
+
+Presentation = Delivered | Vetoed | TokenFailure
+
+
+@final
+class Transmission:
+    """Presents the token of one claim, once or again."""
+
+    def __init__(self, *, parts: ClaimParts, ticket: Ticket, announce: Announce) -> None:
+        self._parts = parts
+        self._ticket = ticket
+        self._announce = announce
+        self._is_marked = False
+        self._slow = False
+        self._started_s = parts.clock.elapsed_s()
+        self._result: Delivered | TokenFailure | None = None
+        self.sends = 0
+
+    async def present(self) -> Presentation:
+        """Send the claim once and return what came of it."""
+        self._result = None
+        started_s = self._parts.clock.elapsed_s()
+        request = self._parts.requests.refresh(self._ticket.tokens.refresh_token)
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(
+                self._parts.idp.send(
+                    request, before_send=self._before_send, on_answer=self._on_answer
+                )
+            )
+            watching = group.create_task(self._watch(sending))
+            await asyncio.wait([sending])
+            watching.cancel()
+        if not sending.cancelled() and _is_vetoed(sending.result()):
+            return Vetoed()
+        result = self._result
+        if result is None:
+            result = self._read(Broken())
+        self._parts.observer.observe(
+            TokenRequestEnded(
+                operation=Operation.REFRESH,
+                outcome=Outcome.OK if isinstance(result, Delivered) else Outcome.FAILED,
+                duration_s=self._parts.clock.elapsed_s() - started_s,
+            )
+        )
+        return result
+
+    async def _before_send(self) -> bool:
+        """Mark (or, on a repetition, keep) the claim; return whether its first byte may leave."""
+        asked_s = self._parts.clock.elapsed_s()
+        if not (await self._keep() if self._is_marked else await self._mark(asked_s)):
+            return False
+        self._is_marked = True
+        if self._parts.clock.elapsed_s() - asked_s > self._parts.times.send_window_s:
+            return False
+        kind = self._ticket.kind if self.sends == 0 else ClaimKind.RETRY
+        self.sends += 1
+        self._parts.observer.observe(TokenSent(kind=kind))
+        return True
+
+    async def _mark(self, asked_s: float) -> bool:
+        intent = ClaimIntended(
+            grant=self._ticket.grant,
+            claim_id=self._ticket.claim_id,
+            replica_id=self._parts.identity.replica_id,
+            position=self._ticket.record.position,
+        )
+        if not self._parts.journal.note(intent):
+            return False
+        mark = MarkSending(
+            claim_id=self._ticket.claim_id,
+            position=self._ticket.record.position,
+            hold_ms=int(self._parts.times.hold_s * 1000),
+        )
+        while True:
+            try:
+                return isinstance(await self._parts.store.apply(self._ticket.grant, mark), Done)
+            except StoreUnavailable:
+                if self._parts.clock.elapsed_s() - asked_s > self._parts.times.send_window_s / 2:
+                    return False
+                await asyncio.sleep(self._parts.times.commit_retry_first_s)
+
+    async def _keep(self) -> bool:
+        keep = KeepHold(
+            claim_id=self._ticket.claim_id, hold_ms=int(self._parts.times.hold_s * 1000)
+        )
+        try:
+            return isinstance(await self._parts.store.apply(self._ticket.grant, keep), Done)
+        except StoreUnavailable:
+            return False
+
+    async def _watch(self, sending: asyncio.Task[TokenReply]) -> None:
+        """Keep the hold while the answer is awaited; give up after so many ticks of the loop.
+
+        Ticks and not clock time: a process that was stopped finds its answer in the socket first.
+        """
+        times = self._parts.times
+        kept_s = self._parts.clock.elapsed_s()
+        for _ in range(times.watchdog_ticks):
+            await asyncio.sleep(min(TICK_S, times.keep_every_s))
+            now_s = self._parts.clock.elapsed_s()
+            if self._is_marked and now_s - kept_s >= times.keep_every_s:
+                kept_s = now_s
+                await self._keep()
+            if not self._slow and now_s - self._started_s >= times.slow_claim_s:
+                self._slow = True
+                self._parts.observer.observe(
+                    ClaimSlowed(
+                        grant=self._ticket.grant,
+                        provider=self._ticket.provider,
+                        waited_s=now_s - self._started_s,
+                    )
+                )
+        sending.cancel()
+
+    def _on_answer(self, reply: TokenReply) -> None:
+        """Take the answer to the disk and wake the waiters; nothing is awaited in here."""
+        if isinstance(reply, NotSent):
+            self._result = None if reply.is_vetoed else self._read(reply)
+            return
+        try:
+            self._result = self._read(reply)
+        except Exception as error:  # noqa: BLE001 - the answer may hold the only live token
+            self._parts.journal.keep(self._sealed_answer(reply.body))
+            self._parts.observer.observe(WorkFailed(where="answer", error=type(error).__name__))
+
+    def _read(self, reply: TokenReply) -> Delivered | TokenFailure:
+        answered_s = self._parts.clock.elapsed_s()
+        if not isinstance(reply, NotSent) and reply.status in HTTP_SUCCESS:
+            self._parts.journal.note(self._sealed_answer(reply.body))
+        reading = read_reply(Operation.REFRESH, reply, max_age_s=self._parts.policy.max_age_s)
+        if isinstance(reading, PairRead):
+            return self._deliver(reading.pair, answered_s, is_salvaged=reading.is_salvaged)
+        if isinstance(reading, PairKept):
+            tokens = reading.paired_with(self._ticket.tokens.refresh_token)
+            return self._deliver(tokens, answered_s, is_salvaged=False)
+        if isinstance(reading, TokenFailure):
+            return reading
+        message = "a refresh is not a revocation"
+        raise AssertionError(message)
+
+    def _deliver(self, tokens: TokenPair, answered_s: float, *, is_salvaged: bool) -> Delivered:
+        record = self._ticket.record
+        pair = self._parts.vault.seal_pair(
+            tokens,
+            place=PairPlace(
+                grant=self._ticket.grant,
+                sealed_key=record.pair.sealed_key,
+                consent=record.pair.consent,
+                generation=record.pair.generation + 1,
+            ),
+            expires_at_ms=self._parts.store_clock.now_ms() + tokens.life_s * 1000,
+        )
+        received = PairReceived(grant=self._ticket.grant, claim_id=self._ticket.claim_id, pair=pair)
+        is_durable = self._parts.journal.keep(received)
+        refreshed = Refreshed(pair=pair, tokens=tokens)
+        if is_durable:
+            self._announce(refreshed)
+        now_s = self._parts.clock.elapsed_s()
+        self._parts.observer.observe(
+            TokenRefreshed(
+                grant=self._ticket.grant,
+                provider=self._ticket.provider,
+                generation=pair.generation,
+                duration_s=now_s - self._started_s,
+                answer_to_spool_s=now_s - answered_s,
+                is_salvaged=is_salvaged,
+                was_slow=self._slow,
+            )
+        )
+        return Delivered(received=received, refreshed=refreshed, is_durable=is_durable)
+
+    def _sealed_answer(self, body: bytes) -> AnswerReceived:
+        record = self._ticket.record
+        return AnswerReceived(
+            grant=self._ticket.grant,
+            claim_id=self._ticket.claim_id,
+            position=record.position,
+            consent=record.pair.consent,
+            sealed_key=record.pair.sealed_key,
+            sealed_answer=self._parts.vault.seal_answer(
+                body,
+                grant=self._ticket.grant,
+                claim_id=self._ticket.claim_id,
+                position=record.position,
+            ),
+        )
+
+
+def _is_vetoed(reply: TokenReply) -> bool:
+    return isinstance(reply, NotSent) and reply.is_vetoed

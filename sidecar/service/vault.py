@@ -1,0 +1,141 @@
+"""Turns pairs of tokens into what may be stored, and back.
+
+The only place that knows which envelope is bound to what. It knows nothing of stores, spools or
+states.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import cast, final
+
+from sidecar.domain.record import ClaimId, Consent, GrantId, GrantKey, Position, StoredPair
+from sidecar.domain.secret import Secret
+from sidecar.domain.tokens import TokenPair
+from sidecar.ports import SealContext, Sealer, SealError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPlace:
+    """Where a pair belongs: the grant, its consent and the generation."""
+
+    grant: GrantId
+    sealed_key: bytes
+    consent: Consent
+    generation: int
+
+    @property
+    def position(self) -> Position:
+        """The consent and generation of the place."""
+        return Position(consent_id=self.consent.id, generation=self.generation)
+
+
+@final
+class Vault:
+    """Seals and opens pairs, keys of grants and raw answers."""
+
+    def __init__(self, *, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def grant_id(self, key: GrantKey) -> GrantId:
+        """Return the keyed hash that names the grant of `key`."""
+        return self._sealer.grant_id(key)
+
+    def fingerprint(self, refresh_token: Secret) -> str:
+        """Return the keyed fingerprint of a refresh token; never to be logged."""
+        return self._sealer.fingerprint(refresh_token)
+
+    def seal_key(self, grant: GrantId, key: GrantKey) -> bytes:
+        """Return the envelope of (user, provider)."""
+        plain = json.dumps([key.user, key.provider]).encode()
+        return self._sealer.seal(plain, context=SealContext(purpose="key", grant=grant))
+
+    def open_key(self, grant: GrantId, sealed_key: bytes) -> GrantKey:
+        """Return who the grant belongs to.
+
+        Raises:
+            SealError: See `Sealer.open`.
+        """
+        plain = self._sealer.open(sealed_key, context=SealContext(purpose="key", grant=grant))
+        user, provider = cast("list[str]", json.loads(plain))
+        return GrantKey(user=user, provider=provider)
+
+    def seal_pair(self, tokens: TokenPair, *, place: PairPlace, expires_at_ms: int) -> StoredPair:
+        """Return the pair as it may lie in the store and in the spool."""
+        plain = json.dumps(
+            {
+                "id_token": None if tokens.id_token is None else tokens.id_token.reveal(),
+                "refresh_token": tokens.refresh_token.reveal(),
+                "subject": tokens.subject,
+                "akoya_grant_id": tokens.akoya_grant_id,
+            }
+        ).encode()
+        return StoredPair(
+            consent=place.consent,
+            generation=place.generation,
+            fingerprint=self._sealer.fingerprint(tokens.refresh_token),
+            sealed_pair=self._sealer.seal(
+                plain, context=_pair_context(place.grant, place.position)
+            ),
+            sealed_key=place.sealed_key,
+            expires_at_ms=expires_at_ms,
+            issued_at_s=tokens.issued_at_s,
+        )
+
+    def open_pair(self, grant: GrantId, pair: StoredPair) -> TokenPair:
+        """Return the tokens in the clear; their life is in `pair`, not in the result.
+
+        Raises:
+            SealError: The envelope cannot be opened here, or holds another refresh token than its
+                fingerprint says.
+        """
+        plain = self._sealer.open(pair.sealed_pair, context=_pair_context(grant, pair.position))
+        fields = cast("dict[str, str | None]", json.loads(plain))
+        id_token = fields["id_token"]
+        refresh_token = Secret(fields["refresh_token"] or "")
+        if self._sealer.fingerprint(refresh_token) != pair.fingerprint:
+            raise SealError("")
+        return TokenPair(
+            id_token=None if id_token is None else Secret(id_token),
+            refresh_token=refresh_token,
+            life_s=0,
+            issued_at_s=pair.issued_at_s,
+            subject=fields["subject"] or "",
+            akoya_grant_id=fields["akoya_grant_id"] or "",
+        )
+
+    def seal_answer(
+        self, body: bytes, *, grant: GrantId, claim_id: ClaimId, position: Position
+    ) -> bytes:
+        """Return the envelope of a raw answer to a claim of `position`."""
+        return self._sealer.seal(body, context=_answer_context(grant, claim_id, position))
+
+    def open_answer(
+        self, sealed_answer: bytes, *, grant: GrantId, claim_id: ClaimId, position: Position
+    ) -> bytes:
+        """Return the raw answer.
+
+        Raises:
+            SealError: See `Sealer.open`.
+        """
+        return self._sealer.open(sealed_answer, context=_answer_context(grant, claim_id, position))
+
+
+def _pair_context(grant: GrantId, position: Position) -> SealContext:
+    return SealContext(
+        purpose="pair",
+        grant=grant,
+        consent_id=position.consent_id,
+        generation=position.generation,
+    )
+
+
+def _answer_context(grant: GrantId, claim_id: ClaimId, position: Position) -> SealContext:
+    return SealContext(
+        purpose="answer",
+        grant=grant,
+        consent_id=position.consent_id,
+        generation=position.generation,
+        claim_id=claim_id,
+    )

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 _LISTEN: Final = "127.0.0.1:9090"
 _CANNOT_LISTEN: Final = 1
+_NUMBERS: Final = (
+    ("id-token-life-s", "seconds an id_token lives"),
+    ("refresh-token-life-s", "seconds a refresh token lives; 0: no end"),
+    ("code-life-s", "seconds an authorization code lives"),
+    ("grace-s", "seconds in which a used refresh token buys one more pair"),
+    ("rate-limit", "data requests a second; 0: any number (Akoya's sandbox has 5)"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,13 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     known = SandboxSettings()
     parser.add_argument("--listen", default=_LISTEN, metavar="HOST:PORT", help="port 0: a free one")
     parser.add_argument("--public-url", metavar="URL", help="named in tokens and discovery")
-    for name, meaning in (
-        ("id-token-life-s", "seconds an id_token lives"),
-        ("refresh-token-life-s", "seconds a refresh token lives; 0: no end"),
-        ("code-life-s", "seconds an authorization code lives"),
-        ("grace-s", "seconds in which a used refresh token buys one more pair"),
-        ("rate-limit", "data requests a second; 0: any number (Akoya's sandbox has 5)"),
-    ):
+    for name, meaning in _NUMBERS:
         default = getattr(known, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=float, default=default, metavar="N", help=meaning)
     parser.add_argument("--client-id", default=known.client_id, help="the app")

@@ -1,0 +1,132 @@
+"""From an environment to `Settings`, or to everything that is wrong with it at once.
+
+It resolves ``X_FILE``, finds unknown names and collects what the fields and the rules say; it
+decides nothing about a single value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sidecar.settings.forms import FROM_FILE
+from sidecar.settings.model import PREFIX, Settings
+from sidecar.settings.rules import Problem, broken_rules
+
+FILE_SUFFIX: Final = "_FILE"
+LARGEST_SECRET_BYTES: Final = 65536
+
+PLAIN_SENTENCES: Final = {
+    "missing": "is required",
+    "bool_parsing": "must be true or false",
+    "float_parsing": "must be a number",
+    "int_parsing": "must be a whole number",
+}
+
+_INJECTED: Final = re.compile(r"SIDECAR_(SERVICE_\w+|PORT(_\w+)?)")
+"""What Kubernetes puts into every container for a Service named ``sidecar``."""
+
+
+def variable_of(field: str) -> str:
+    """Return the name of the variable behind a field."""
+    return PREFIX + field.upper()
+
+
+def is_from_file(field: str) -> bool:
+    """Whether a field's variable may be given as ``<name>_FILE``."""
+    info = Settings.model_fields[field]
+    return FROM_FILE in info.metadata or any(
+        FROM_FILE in getattr(part, "__metadata__", ())
+        for part in getattr(info.annotation, "__args__", ())
+    )
+
+
+def load(environ: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
+    """Return the settings, or every problem, in the order of the reference.
+
+    An empty value counts as not set. No problem repeats a value.
+    """
+    problems = list(_unknown_names(environ))
+    texts: dict[str, str] = {}
+    for field in Settings.model_fields:
+        found = _text(field, environ)
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif found:
+            texts[field] = found
+    reported = {problem.variable.removesuffix(FILE_SUFFIX) for problem in problems}
+    settings = _validate(texts)
+    if not isinstance(settings, Settings):
+        problems += [problem for problem in settings if problem.variable not in reported]
+    problems += broken_rules(texts)
+    if problems or not isinstance(settings, Settings):
+        return tuple(sorted(problems, key=_place))
+    return settings
+
+
+def _place(problem: Problem) -> tuple[int, str]:
+    names = [variable_of(field) for field in Settings.model_fields]
+    known = problem.variable in names
+    return (names.index(problem.variable) if known else len(names), problem.variable)
+
+
+def _validate(texts: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
+    try:
+        return Settings.model_validate(texts)
+    except ValidationError as error:
+        # The flags matter: by default an error repeats the value, secrets included.
+        details = error.errors(include_input=False, include_context=False, include_url=False)
+        return tuple(_said_plainly(detail) for detail in details)
+
+
+def _said_plainly(detail: ErrorDetails) -> Problem:
+    message = detail["msg"].partition(", unable to")[0].replace("Input should be ", "must be ")
+    sentence = PLAIN_SENTENCES.get(detail["type"], message)
+    return Problem(variable=variable_of(str(detail["loc"][0])), sentence=sentence)
+
+
+def _text(field: str, environ: Mapping[str, str]) -> str | Problem:
+    variable = variable_of(field)
+    given = environ.get(variable, "")
+    path = environ.get(variable + FILE_SUFFIX, "") if is_from_file(field) else ""
+    if not path:
+        return given
+    if given:
+        return Problem(variable=variable, sentence=f"is set and so is {variable}{FILE_SUFFIX}")
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(LARGEST_SECRET_BYTES + 1)
+        text = content.decode()
+    except (OSError, ValueError):
+        text = ""
+        content = b""
+    if not text or len(content) > LARGEST_SECRET_BYTES:
+        sentence = "names a file that is empty, too large or cannot be read"
+        return Problem(variable=variable + FILE_SUFFIX, sentence=sentence)
+    return text.rstrip("\r\n")
+
+
+def known_names() -> tuple[str, ...]:
+    """Return every name that may be set, the ``_FILE`` ones included."""
+    names: list[str] = []
+    for field in Settings.model_fields:
+        names.append(variable_of(field))
+        if is_from_file(field):
+            names.append(variable_of(field) + FILE_SUFFIX)
+    return tuple(names)
+
+
+def _unknown_names(environ: Mapping[str, str]) -> Iterator[Problem]:
+    known = known_names()
+    for name in environ:
+        if not name.startswith(PREFIX) or name in known or _INJECTED.fullmatch(name):
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        yield Problem(variable=name, sentence=f"is no setting of the sidecar{hint}")

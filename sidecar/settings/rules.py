@@ -1,0 +1,121 @@
+"""What variables must mean together; each rule sees the texts, so that all problems show at once.
+
+A text that does not parse is the business of its own field: a rule then says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+from pydantic_core import PydanticCustomError
+
+from sidecar.domain.addresses import ListenAddress, TcpAddress, parse_address
+from sidecar.domain.secret import Secret
+from sidecar.settings.keys import split_keys
+from sidecar.settings.model import PREFIX, Settings
+
+TRUE_TEXTS: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
+LISTENERS: Final = ("proxy_listen", "control_listen", "metrics_listen")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong with the environment; names a variable and never its value."""
+
+    variable: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.variable}: {self.sentence}"
+
+
+Texts = Mapping[str, str]
+"""The text of each field that is set."""
+
+Rule = Callable[[Texts], Iterator[Problem]]
+
+
+def broken_rules(texts: Texts) -> Iterator[Problem]:
+    """Yield what the fields of `texts` do wrong together."""
+    for rule in RULES:
+        yield from rule(texts)
+
+
+def _proxy_is_guarded(texts: Texts) -> Iterator[Problem]:
+    address = _address(texts, "proxy_listen")
+    if address is None or address.is_loopback or "client_keys" in texts:
+        return
+    if not _is_true(texts, "allow_unauthenticated"):
+        yield _problem(
+            "proxy_listen",
+            "listens beyond loopback without client keys; set SIDECAR_CLIENT_KEYS, "
+            "or SIDECAR_ALLOW_UNAUTHENTICATED=true",
+        )
+
+
+def _control_is_guarded(texts: Texts) -> Iterator[Problem]:
+    address = _address(texts, "control_listen")
+    if address is None or address.is_loopback or "control_tls_cert" in texts:
+        return
+    if not _is_true(texts, "allow_plaintext_control"):
+        yield _problem(
+            "control_listen",
+            "listens beyond loopback without TLS; set SIDECAR_CONTROL_TLS_CERT and "
+            "SIDECAR_CONTROL_TLS_KEY, or SIDECAR_ALLOW_PLAINTEXT_CONTROL=true",
+        )
+
+
+def _certificate_has_its_key(texts: Texts) -> Iterator[Problem]:
+    pair = ("control_tls_cert", "control_tls_key")
+    for name, other in (pair, pair[::-1]):
+        if name in texts and other not in texts:
+            yield _problem(other, f"is needed beside {PREFIX}{name.upper()}")
+
+
+def _listeners_are_apart(texts: Texts) -> Iterator[Problem]:
+    for first, second in combinations(LISTENERS, 2):
+        one, other = _address(texts, first), _address(texts, second)
+        if one is None or one != other:
+            continue
+        if not (isinstance(one, TcpAddress) and one.port == 0):
+            yield _problem(second, f"is the address of {PREFIX}{first.upper()} too")
+
+
+def _clients_hold_no_control_key(texts: Texts) -> Iterator[Problem]:
+    if _keys(texts, "client_keys") & _keys(texts, "control_keys"):
+        yield _problem("control_keys", f"shares a key with {PREFIX}CLIENT_KEYS")
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _proxy_is_guarded,
+    _control_is_guarded,
+    _certificate_has_its_key,
+    _listeners_are_apart,
+    _clients_hold_no_control_key,
+)
+
+
+def _problem(field: str, sentence: str) -> Problem:
+    return Problem(variable=PREFIX + field.upper(), sentence=sentence)
+
+
+def _address(texts: Texts, field: str) -> ListenAddress | None:
+    if field in texts:
+        return parse_address(texts[field])
+    return parse_address(str(Settings.model_fields[field].default))
+
+
+def _is_true(texts: Texts, field: str) -> bool:
+    return texts.get(field, "").lower() in TRUE_TEXTS
+
+
+def _keys(texts: Texts, field: str) -> frozenset[Secret]:
+    if field not in texts:
+        return frozenset()
+    try:
+        return frozenset(named.key for named in split_keys(texts[field]))
+    except PydanticCustomError:
+        return frozenset()

@@ -1,0 +1,142 @@
+"""Which events are log lines, at which level and with which fields. The reference is made from it.
+
+An event's fields are its line's fields, under the same names; `TokenRequestFailed` alone is
+unfolded. Events that are only counted are not here (see `observer`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final, get_args
+
+from sidecar.domain import events
+from sidecar.domain.events import CommitAnswer, Event, RequestOutcome
+from sidecar.domain.failure import HINTS, Disposition
+from sidecar.telemetry.logging import Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """How an event is logged.
+
+    Attributes:
+        level: Its usual level.
+        unless: When it has another one, in words; see `level_of`.
+    """
+
+    level: Level
+    unless: str = ""
+
+
+LINES: Final[dict[type[Event], Line]] = {
+    events.RequestCompleted: Line(level=Level.INFO, unless="error where `outcome` is `failed`"),
+    events.ControlCompleted: Line(level=Level.INFO),
+    events.TokenRequestFailed: Line(
+        level=Level.WARNING,
+        unless="error where `next` is `operator`; info where it is `done`",
+    ),
+    events.TokenObtained: Line(
+        level=Level.INFO, unless="warning where `is_other_subject`: another account than before"
+    ),
+    events.TokenRefreshed: Line(level=Level.INFO),
+    events.ClaimEndedAs: Line(level=Level.DEBUG),
+    events.ClaimSlowed: Line(level=Level.WARNING),
+    events.ClaimVetoed: Line(level=Level.WARNING),
+    events.PairCommitted: Line(
+        level=Level.DEBUG, unless="warning where `answer` is `forked` or `revoke`, or `is_gap`"
+    ),
+    events.GrantDoubted: Line(level=Level.WARNING),
+    events.GrantReauthRequired: Line(level=Level.INFO),
+    events.TokenLost: Line(level=Level.ERROR),
+    events.GrantRevoked: Line(level=Level.INFO),
+    events.RevocationPostponed: Line(level=Level.WARNING),
+    events.GrantInvalidated: Line(level=Level.INFO),
+    events.GrantPurged: Line(level=Level.INFO),
+    events.GrantCooled: Line(level=Level.WARNING),
+    events.RecordQuarantined: Line(level=Level.INFO),
+    events.RecordUnreadable: Line(level=Level.ERROR),
+    events.SpoolFailed: Line(level=Level.ERROR),
+    events.SpoolReplayed: Line(level=Level.INFO),
+    events.StoreLost: Line(level=Level.WARNING),
+    events.StoreRestored: Line(level=Level.INFO),
+    events.StoreReincarnated: Line(level=Level.WARNING),
+    events.BreakerOpened: Line(level=Level.ERROR),
+    events.BreakerClosed: Line(level=Level.INFO),
+    events.LifecycleListening: Line(level=Level.INFO),
+    events.LifecycleReady: Line(level=Level.INFO),
+    events.LifecycleDraining: Line(level=Level.INFO),
+    events.LifecycleStopped: Line(level=Level.INFO, unless="warning unless `drained`"),
+    events.ConfigurationWarned: Line(level=Level.WARNING),
+    events.WorkFailed: Line(level=Level.ERROR),
+}
+
+FAILURE_FIELDS: Final = (
+    "grant",
+    "provider",
+    "operation",
+    "reason",
+    "akoya_error",
+    "akoya_status",
+    "hint",
+    "next",
+    "retry_in_s",
+)
+
+_NAMES: Final = {event: tuple(field.name for field in fields(event)) for event in get_args(Event)}
+
+
+def names_of(event: type[Event]) -> tuple[str, ...]:
+    """Return the names of the fields of an event's line."""
+    return FAILURE_FIELDS if event is events.TokenRequestFailed else _NAMES[event]
+
+
+def level_of(event: Event, line: Line) -> Level:
+    """Return the level of this very event."""
+    match event:
+        case events.RequestCompleted():
+            return Level.ERROR if event.outcome is RequestOutcome.FAILED else line.level
+        case events.TokenRequestFailed():
+            return _level_of_failure(event.failure.disposition)
+        case events.TokenObtained(is_other_subject=True):
+            return Level.WARNING
+        case events.PairCommitted(answer=CommitAnswer.FORKED | CommitAnswer.REVOKE):
+            return Level.WARNING
+        case events.PairCommitted(is_gap=True) | events.LifecycleStopped(drained=False):
+            return Level.WARNING
+        case _:
+            return line.level
+
+
+def _level_of_failure(disposition: Disposition) -> Level:
+    match disposition:
+        case Disposition.OPERATOR:
+            return Level.ERROR
+        case Disposition.DONE:
+            return Level.INFO
+        case _:
+            return Level.WARNING
+
+
+def fields_of(event: Event) -> dict[str, object]:
+    """Return the fields of an event's line; one that is ``None`` is left out."""
+    if isinstance(event, events.TokenRequestFailed):
+        return _fields_of_failure(event)
+    return {
+        name: value for name in _NAMES[type(event)] if (value := getattr(event, name)) is not None
+    }
+
+
+def _fields_of_failure(event: events.TokenRequestFailed) -> dict[str, object]:
+    failure = event.failure
+    line: dict[str, object] = {
+        "grant": event.grant,
+        "provider": event.provider,
+        "operation": failure.operation,
+        "reason": failure.reason,
+        "akoya_error": failure.akoya_error or None,
+        "akoya_status": failure.akoya_status,
+        "hint": HINTS[failure.reason],
+        "next": failure.disposition,
+        "retry_in_s": event.retry_in_s,
+    }
+    return {name: value for name, value in line.items() if value is not None}

@@ -1,0 +1,297 @@
+"""Renders every event as metrics, and as a log line where `lines` has one.
+
+One `match` over the closed union of events, cut into groups; a new event without a case does not
+type-check. It decides nothing and never fails the work that it watches.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never, final
+
+from sidecar.domain import events as ev
+from sidecar.domain.events import CommitAnswer, Event, Outcome
+from sidecar.domain.record import GrantState
+from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
+from sidecar.telemetry.catalogue import code_class
+from sidecar.telemetry.lines import LINES, fields_of, level_of
+from sidecar.telemetry.logging import Log
+from sidecar.telemetry.metrics import Metrics
+
+RequestEvent = (
+    ev.RequestStarted
+    | ev.RequestCompleted
+    | ev.UpstreamAnswered
+    | ev.TokenLookedUp
+    | ev.ControlCompleted
+)
+TokenEvent = (
+    ev.TokenRequestEnded
+    | ev.TokenRequestFailed
+    | ev.TokenObtained
+    | ev.TokenRefreshed
+    | ev.TokenSent
+    | ev.ClaimEndedAs
+    | ev.ClaimSlowed
+    | ev.ClaimVetoed
+    | ev.PairCommitted
+)
+GrantEvent = (
+    ev.GrantDoubted
+    | ev.GrantReauthRequired
+    | ev.TokenLost
+    | ev.GrantRevoked
+    | ev.RevocationPostponed
+    | ev.GrantInvalidated
+    | ev.GrantPurged
+    | ev.GrantCooled
+    | ev.RecordQuarantined
+    | ev.RecordUnreadable
+)
+StoreEvent = (
+    ev.StoreOperationEnded
+    | ev.StoreLost
+    | ev.StoreRestored
+    | ev.StoreReincarnated
+    | ev.BreakerOpened
+    | ev.BreakerClosed
+    | ev.SpoolWritten
+    | ev.SpoolMeasured
+    | ev.SpoolFailed
+    | ev.SpoolReplayed
+)
+ProcessEvent = (
+    ev.LoopLagged
+    | ev.LifecycleListening
+    | ev.LifecycleReady
+    | ev.LifecycleDraining
+    | ev.LifecycleStopped
+    | ev.ConfigurationWarned
+    | ev.WorkFailed
+)
+
+
+@final
+class TelemetryObserver:
+    """Implements `sidecar.ports.Observer`; may be told from several threads at once."""
+
+    def __init__(self, *, metrics: Metrics, log: Log) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._knows_store = False
+
+    def observe(self, event: Event) -> None:
+        """Count and log one event; a failure to do so is counted and goes no further."""
+        try:
+            self._count(event)
+            line = LINES.get(type(event))
+            if line is None:
+                return
+            level = level_of(event, line) if line.unless else line.level
+            if level >= self._log.least:
+                self._log.write(level, event.event, fields_of(event))
+        except Exception:  # noqa: BLE001 - telling must not fail the work; the count is alerted on
+            self._metrics.observer_failures.add()
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case (
+                ev.RequestStarted()
+                | ev.RequestCompleted()
+                | ev.UpstreamAnswered()
+                | ev.TokenLookedUp()
+                | ev.ControlCompleted()
+            ):
+                self._count_request(event)
+            case (
+                ev.StoreOperationEnded()
+                | ev.StoreLost()
+                | ev.StoreRestored()
+                | ev.StoreReincarnated()
+                | ev.BreakerOpened()
+                | ev.BreakerClosed()
+                | ev.SpoolWritten()
+                | ev.SpoolMeasured()
+                | ev.SpoolFailed()
+                | ev.SpoolReplayed()
+            ):
+                self._count_store(event)
+            case (
+                ev.LoopLagged()
+                | ev.LifecycleListening()
+                | ev.LifecycleReady()
+                | ev.LifecycleDraining()
+                | ev.LifecycleStopped()
+                | ev.ConfigurationWarned()
+                | ev.WorkFailed()
+            ):
+                self._count_process(event)
+            case _:
+                self._count_grant_or_token(event)
+
+    def _count_grant_or_token(self, event: TokenEvent | GrantEvent) -> None:
+        match event:
+            case (
+                ev.GrantDoubted()
+                | ev.GrantReauthRequired()
+                | ev.TokenLost()
+                | ev.GrantRevoked()
+                | ev.RevocationPostponed()
+                | ev.GrantInvalidated()
+                | ev.GrantPurged()
+                | ev.GrantCooled()
+                | ev.RecordQuarantined()
+                | ev.RecordUnreadable()
+            ):
+                self._count_grant(event)
+            case _:
+                self._count_token(event)
+
+    def _count_request(self, event: RequestEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.RequestCompleted():
+                metrics.requests_in_flight.add(-1)
+                product = event.product if event.product in PRODUCTS else OTHER_PRODUCT
+                metrics.requests.add(product, event.outcome, code_class(event.status))
+                metrics.request_duration.observe(event.duration_s, event.outcome)
+                overhead_s = max(0.0, event.duration_s - event.upstream_duration_s)
+                metrics.overhead.observe(overhead_s, event.outcome)
+                if event.reason is not None:
+                    metrics.problems.add(event.reason)
+            case ev.RequestStarted():
+                metrics.requests_in_flight.add(1)
+            case ev.UpstreamAnswered():
+                provider = metrics.admit_provider(event.provider)
+                metrics.upstream_responses.add(event.upstream_class, provider=provider)
+            case ev.TokenLookedUp():
+                metrics.token_lookups.add(event.source)
+            case ev.ControlCompleted():
+                metrics.control_requests.add(code_class(event.status))
+                metrics.control_duration.observe(event.duration_s)
+            case _:
+                assert_never(event)
+
+    def _count_token(self, event: TokenEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.TokenRequestEnded():
+                metrics.token_requests.add(event.operation, event.outcome)
+                metrics.token_request_duration.observe(
+                    event.duration_s, event.operation, event.outcome
+                )
+            case ev.TokenRequestFailed():
+                self._count_failure(event)
+            case ev.TokenObtained():
+                metrics.admit_provider(event.provider)
+            case ev.TokenRefreshed():
+                self._count_refresh(event)
+            case ev.TokenSent():
+                metrics.claim_attempts.add(event.kind)
+            case ev.ClaimEndedAs():
+                metrics.claims.add(event.outcome)
+            case ev.ClaimSlowed():
+                metrics.claims_slowed.add()
+            case ev.ClaimVetoed():
+                metrics.claims_vetoed.add()
+            case ev.PairCommitted():
+                self._count_commit(event)
+            case _:
+                assert_never(event)
+
+    def _count_failure(self, event: ev.TokenRequestFailed) -> None:
+        failure = event.failure
+        self._metrics.token_errors.add(
+            failure.operation,
+            failure.reason,
+            failure.disposition,
+            provider=self._metrics.providers.recall(event.provider),
+        )
+
+    def _count_commit(self, event: ev.PairCommitted) -> None:
+        self._metrics.commits.add(event.answer)
+        match event:
+            case ev.PairCommitted(
+                answer=CommitAnswer.COMMITTED,
+                was=(GrantState.IN_DOUBT | GrantState.REAUTH_REQUIRED) as was,
+            ):
+                self._metrics.heals.add(was)
+            case _:
+                pass
+
+    def _count_refresh(self, event: ev.TokenRefreshed) -> None:
+        metrics = self._metrics
+        metrics.admit_provider(event.provider)
+        metrics.last_refresh.set_to_now()
+        metrics.answer_to_spool.observe(event.answer_to_spool_s)
+        if event.is_salvaged:
+            metrics.salvages.add()
+        if event.was_slow:
+            metrics.late_answers.add()
+
+    def _count_grant(self, event: GrantEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.GrantDoubted():
+                metrics.doubts.add()
+            case ev.GrantReauthRequired():
+                metrics.reauths.add(event.cause)
+            case ev.TokenLost():
+                metrics.token_losses.add(event.cause)
+            case ev.RecordQuarantined():
+                metrics.quarantines.add()
+            case ev.RecordUnreadable():
+                metrics.decrypt_failures.add()
+            case ev.GrantRevoked() | ev.RevocationPostponed() | ev.GrantInvalidated():
+                pass
+            case ev.GrantPurged() | ev.GrantCooled():
+                pass
+            case _:
+                assert_never(event)
+
+    def _count_store(self, event: StoreEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.StoreOperationEnded():
+                metrics.store_operations.add(event.operation, event.outcome)
+                metrics.store_duration.observe(event.duration_s, event.operation, event.outcome)
+                if not self._knows_store and event.outcome is Outcome.OK:
+                    self._set_store_up(level=1)
+            case ev.StoreLost():
+                self._set_store_up(level=0)
+            case ev.StoreRestored():
+                self._set_store_up(level=1)
+            case ev.StoreReincarnated():
+                metrics.store_rollbacks.add()
+            case ev.BreakerOpened():
+                metrics.breaker_open.set(1, event.name)
+            case ev.BreakerClosed():
+                metrics.breaker_open.set(0, event.name)
+            case ev.SpoolWritten():
+                metrics.spool_write.observe(event.duration_s)
+            case ev.SpoolMeasured():
+                metrics.spool_entries.set(event.entries)
+                metrics.spool_parked.set(event.parked)
+                metrics.spool_oldest.set(event.oldest_parked_at_s)
+            case ev.SpoolFailed():
+                metrics.spool_failures.add()
+            case ev.SpoolReplayed():
+                pass
+            case _:
+                assert_never(event)
+
+    def _set_store_up(self, *, level: int) -> None:
+        self._knows_store = True
+        self._metrics.store_up.set(level)
+
+    def _count_process(self, event: ProcessEvent) -> None:
+        match event:
+            case ev.LoopLagged():
+                self._metrics.loop_lag.observe(event.lag_s)
+            case ev.WorkFailed():
+                self._metrics.work_failures.add()
+            case ev.LifecycleListening() | ev.LifecycleReady() | ev.LifecycleDraining():
+                pass
+            case ev.LifecycleStopped() | ev.ConfigurationWarned():
+                pass
+            case _:
+                assert_never(event)

@@ -81,6 +81,8 @@ class ProblemReason(StrEnum):
     OVERLOADED = "overloaded"
     DRAINING = "draining"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    INTERNAL_ERROR = "internal_error"
+    """A fault of the sidecar: the request's outcome is ``failed``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

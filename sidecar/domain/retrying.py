@@ -1,0 +1,112 @@
+"""Whether a GET is repeated after the upstream failed, and after which pause: pure decisions.
+
+A budget bounds the repeats of all requests together, so that retries cannot turn an outage of the
+upstream into a storm. It does not know what was asked; the caller offers only what may be repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+RETRIED_STATUSES: Final = frozenset({408, 429}) | frozenset(range(500, 600))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how fast to repeat.
+
+    Attributes:
+        retries: Repeats of one request, at most.
+        first_pause_s: Before the first repeat; doubled for each further one.
+        pause_limit_s: A pause never grows beyond it.
+        patience_s: A `Retry-After` beyond it is the client's to wait for.
+        budget_share: Repeats for each request, on the long run.
+        budget_floor: Repeats that even a quiet sidecar may make.
+        floor_refill_per_s: How fast the floor fills up again.
+        budget_limit: What a busy sidecar saves up, at most.
+    """
+
+    retries: int = 0
+    first_pause_s: float = 0.2
+    pause_limit_s: float = 2.0
+    patience_s: float = 5.0
+    budget_share: float = 0.2
+    budget_floor: float = 3.0
+    floor_refill_per_s: float = 0.1
+    budget_limit: float = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudget:
+    """How many repeats all requests together may still make.
+
+    Attributes:
+        at_s: When the balance was last reckoned, on the monotonic clock.
+    """
+
+    balance: float
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryAfterPause:
+    """Repeat the request after `pause_s`; `budget` is what remains."""
+
+    pause_s: float
+    budget: RetryBudget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """Pass on what there is."""
+
+
+RetryDecision = RetryAfterPause | GiveUp
+
+
+def deposit_request(budget: RetryBudget, *, policy: RetryPolicy, now_s: float) -> RetryBudget:
+    """Return the budget after one more request at `now_s`."""
+    refilled = budget.balance + (now_s - budget.at_s) * policy.floor_refill_per_s
+    balance = max(budget.balance, min(refilled, policy.budget_floor))
+    return RetryBudget(balance=min(balance + policy.budget_share, policy.budget_limit), at_s=now_s)
+
+
+def decide_retry(
+    budget: RetryBudget,
+    *,
+    policy: RetryPolicy,
+    repeats: int,
+    retry_after_s: float | None,
+    jitter: float,
+) -> RetryDecision:
+    """Decide on one more repeat after `repeats` of them.
+
+    Args:
+        budget: What all requests together may spend.
+        policy: How often and how fast.
+        repeats: How often this request was repeated already.
+        retry_after_s: What the upstream asked for, or ``None``.
+        jitter: A random number in [0, 1).
+    """
+    if repeats >= policy.retries or budget.balance < 1:
+        return GiveUp()
+    if retry_after_s is not None and retry_after_s > policy.patience_s:
+        return GiveUp()
+    grown_s = min(policy.first_pause_s * 2**repeats, policy.pause_limit_s)
+    pause_s = max(grown_s * (0.5 + jitter / 2), retry_after_s or 0.0)
+    return RetryAfterPause(
+        pause_s=pause_s, budget=RetryBudget(balance=budget.balance - 1, at_s=budget.at_s)
+    )
+
+
+def parse_retry_after(value: bytes, *, now_s: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` asks for at `now_s` (epoch), or ``None``."""
+    text = value.decode("ascii", "replace").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,223 @@
+"""Opens a listener: ``host:port`` or ``unix:/path``, with or without TLS, for any aiohttp runner.
+
+It owns sockets and nothing above them; what is served and to whom is the runner's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, final
+
+from aiohttp import web
+
+UNIX_PREFIX: Final = "unix:"
+_BACKLOG: Final = 1024
+_PORT_MAX: Final = 65535
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenAddress:
+    """Where to listen: either `path`, or `host` and `port`.
+
+    Attributes:
+        path: Of a unix socket, or ``None``.
+        port: 0 picks a free one.
+    """
+
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``host:port``, ``[v6]:port`` or ``unix:/path``.
+
+        Raises:
+            ValueError: It is none of them; the message names no more than the form.
+        """
+        if text.startswith(UNIX_PREFIX):
+            path = text.removeprefix(UNIX_PREFIX)
+            if not path.startswith("/"):
+                raise ValueError("a unix socket needs an absolute path: unix:/path")
+            return cls(path=path)
+        host, separator, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not separator or not host or not port.isdecimal() or int(port) > _PORT_MAX:
+            raise ValueError("an address is host:port or unix:/path")
+        return cls(host=host, port=int(port))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nothing beyond this machine can connect."""
+        if self.path is not None or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def with_port(self, port: int) -> str:
+        """Return the address with the port that was really bound, for people and logs."""
+        if self.path is not None:
+            return f"{UNIX_PREFIX}{self.path}"
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+
+@final
+class Listener:
+    """An open listener. `close` stops accepting and lets the runner clean up."""
+
+    def __init__(
+        self, *, runner: web.BaseRunner, sockets: Sequence[socket.socket], address: ListenAddress
+    ) -> None:
+        self._runner = runner
+        self._sockets = sockets
+        self._address = address
+        self._port = 0 if address.path is not None else sockets[0].getsockname()[1]
+        self._inode = _inode(address.path)
+
+    @property
+    def address(self) -> str:
+        """``host:port`` with the port that was really bound, or ``unix:/path``."""
+        return self._address.with_port(self._port)
+
+    @property
+    def port(self) -> int:
+        """The bound TCP port; 0 for a unix socket."""
+        return self._port
+
+    async def stop_accepting(self) -> None:
+        """Close the door: running connections go on, new ones are refused."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        self._remove_path()
+
+    async def close(self) -> None:
+        """Stop accepting and clean the runner up (it waits for its own shutdown timeout)."""
+        await self.stop_accepting()
+        await self._runner.cleanup()
+
+    def _remove_path(self) -> None:
+        # Never remove the socket of a successor that took the path over.
+        path = self._address.path
+        if path is not None and self._inode is not None and _inode(path) == self._inode:
+            Path(path).unlink(missing_ok=True)
+        self._inode = None
+
+
+async def listen(
+    runner: web.BaseRunner,
+    *,
+    address: ListenAddress,
+    socket_mode: int = 0o600,
+    tls: ssl.SSLContext | None = None,
+) -> Listener:
+    """Bind `address` and serve `runner` on it.
+
+    Raises:
+        OSError: The address cannot be bound; nothing stays open.
+    """
+    sockets = bind_sockets(address, socket_mode=socket_mode)
+    try:
+        await runner.setup()
+        for sock in sockets:
+            await web.SockSite(runner, sock, ssl_context=tls, backlog=_BACKLOG).start()
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        await runner.cleanup()
+        raise
+    return Listener(runner=runner, sockets=sockets, address=address)
+
+
+def bind_sockets(address: ListenAddress, *, socket_mode: int = 0o600) -> Sequence[socket.socket]:
+    """Bind every socket of `address`; one port for all families of a name.
+
+    Raises:
+        OSError: It is taken or not ours.
+    """
+    if address.path is not None:
+        return (_bind_unix(address.path, socket_mode=socket_mode),)
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    bound: list[socket.socket] = []
+    try:
+        for family, _, _, _, where in dict.fromkeys(found):
+            port: int = bound[0].getsockname()[1] if bound else address.port
+            bound.append(_bind_tcp(family, host=str(where[0]), port=port))
+    except OSError:
+        for sock in bound:
+            sock.close()
+        raise
+    return tuple(bound)
+
+
+def _bind_tcp(family: int, *, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(path: str, *, socket_mode: int) -> socket.socket:
+    _clear_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Made with the final mode at most: between bind and chmod nobody else may connect.
+    previous = os.umask(0o777 & ~socket_mode)
+    try:
+        sock.settimeout(0)
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(previous)
+    Path(path).chmod(socket_mode)
+    return sock
+
+
+def _clear_stale(path: str) -> None:
+    """Remove a socket that nobody listens on; leave anything else alone.
+
+    Raises:
+        OSError: Somebody listens there.
+    """
+    if _inode(path) is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # somebody listens and is busy: fall through to the refusal
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+
+
+def _inode(path: str | None) -> tuple[int, int] | None:
+    """Return what names the socket at `path`, or ``None`` where there is none."""
+    if path is None:
+        return None
+    try:
+        found = Path(path).lstat()
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None

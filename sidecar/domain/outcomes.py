@@ -1,6 +1,7 @@
 """How a wish for tokens ended: the values that the claim lane hands to its callers.
 
-They hold tokens in the clear (masked in `repr`), so that a caller can be served before the store knows.
+They hold tokens in the clear (masked in `repr`), so that a caller can be served before the store
+knows.
 """
 
 from __future__ import annotations

@@ -7,7 +7,12 @@ what an answer means (see `token_wire`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
+
+from sidecar.domain.events import LossCause
+from sidecar.domain.failure import FailureReason
+from sidecar.domain.record import GrantId, GrantRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,3 +54,103 @@ class ProtocolTimes:
 
 DEFAULT_LIFE_S: Final = 900
 """Life of an id_token that tells none: Akoya asks recipients to assume fifteen minutes."""
+
+EXPIRY_MARGIN_S: Final = 5.0
+"""A token this close to its end is not handed out: the request needs some time to arrive."""
+
+LEAD_FRACTION: Final = 0.2
+LEAD_FLOOR_S: Final = 60.0
+LEAD_LIMIT_S: Final = 1800.0
+LEAD_JITTER: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshPolicy:
+    """What operators may choose about refreshing.
+
+    Attributes:
+        lead_s: How long before expiry to refresh; ``None``: a fifth of the life, within bounds.
+        is_ahead: Whether a token in use is refreshed before it expires.
+        max_age_s: Upper bound on the trusted life of an id_token.
+        wait_s: How long a request waits for a refresh.
+        exchange_wait_s: How long a caller of the grants API waits for Akoya.
+    """
+
+    lead_s: float | None = None
+    is_ahead: bool = True
+    max_age_s: int = 86400
+    wait_s: float = 10.0
+    exchange_wait_s: float = 15.0
+
+
+class Freshness(StrEnum):
+    """What a stored token is good for now."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    """Still good; it is time to refresh it behind the caller's back."""
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """When a token is due for a refresh, and when it is no longer handed out (store clock)."""
+
+    refresh_at_ms: int
+    expires_at_ms: int
+
+    def assess(self, now_ms: int) -> Freshness:
+        """Return what the token is good for at `now_ms`."""
+        if now_ms >= self.expires_at_ms:
+            return Freshness.EXPIRED
+        return Freshness.STALE if now_ms >= self.refresh_at_ms else Freshness.FRESH
+
+
+def horizon(
+    *, expires_at_ms: int, committed_at_ms: int, jitter: float, policy: RefreshPolicy
+) -> Horizon:
+    """Return when a token that was committed and expires at these instants is due.
+
+    `jitter` is the grant's own fraction in [0, 1), so that a fleet does not refresh at one instant.
+    """
+    life_s = max(0.0, (expires_at_ms - committed_at_ms) / 1000)
+    lead_s = lead(life_s=life_s, jitter=jitter, policy=policy)
+    margin_s = min(EXPIRY_MARGIN_S, life_s * LEAD_FRACTION / 2)
+    usable_until_ms = expires_at_ms - int(margin_s * 1000)
+    refresh_at_ms = expires_at_ms - int(lead_s * 1000) if policy.is_ahead else usable_until_ms
+    return Horizon(refresh_at_ms=min(refresh_at_ms, usable_until_ms), expires_at_ms=usable_until_ms)
+
+
+def lead(*, life_s: float, jitter: float, policy: RefreshPolicy) -> float:
+    """Return how long before expiry a token of `life_s` is refreshed: never above half its life."""
+    wanted_s = policy.lead_s
+    if wanted_s is None:
+        wanted_s = min(max(life_s * LEAD_FRACTION, LEAD_FLOOR_S), LEAD_LIMIT_S)
+    return min(wanted_s * (1 + LEAD_JITTER * jitter), life_s / 2)
+
+
+def grant_jitter(grant: GrantId) -> float:
+    """Return the grant's own fraction in [0, 1): the same on every peer."""
+    return int(grant[:8], 16) / 2**32
+
+
+def backoff(*, failures: int, fraction: float, first_s: float, limit_s: float) -> float:
+    """Return a pause that doubles with each failure in a row, jittered down by at most a half."""
+    pause_s = min(limit_s, first_s * 2.0 ** min(failures, 30))
+    return pause_s * (1 - fraction / 2)
+
+
+def loss_cause(record: GrantRecord) -> LossCause:
+    """Tell why a denied grant has no successor, from the record at the end of its healing.
+
+    `CONSENT_OR_EXPIRY` is no loss: the only presentation of a pair that was committed live was
+    refused, so the consent ended at Akoya or at the bank (or another client spent the token, which
+    looks the same on the wire).
+    """
+    if record.last_error is not None and record.last_error.reason == FailureReason.ROTATION_LOST:
+        return LossCause.RESPONSE_LOST
+    if record.is_probe:
+        return LossCause.OWNER_DIED
+    if record.committed_run_id != record.run_id:
+        return LossCause.STORE_ROLLBACK
+    return LossCause.RESPONSE_LOST if record.marks > 1 else LossCause.CONSENT_OR_EXPIRY

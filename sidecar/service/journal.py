@@ -32,6 +32,11 @@ class Journal:
         """Whether an answer could be kept: without that no claim may leave."""
         return self._spool.is_writable
 
+    @property
+    def seems_writable(self) -> bool:
+        """Whether the last write succeeded; asks no disk, and may be read from any thread."""
+        return not self._has_failed
+
     def keep(self, entry: SpoolEntry) -> bool:
         """Write durably; return whether it is on disk. The state has it either way."""
         return self._write(entry, durable=True)

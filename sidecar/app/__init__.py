@@ -1,0 +1,43 @@
+"""The composition root: settings in, a running sidecar out; nothing else knows every class."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from sidecar.app.sidecar import Sidecar
+from sidecar.domain.policy import ProtocolTimes
+from sidecar.ports import SpoolError
+from sidecar.settings import Settings
+
+SPOOL_UNUSABLE: Final = 74
+
+
+def main(settings: Settings, times: ProtocolTimes | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; return the exit code.
+
+    Args:
+        settings: What the operator decided.
+        times: The protocol's constants; tests of real processes shorten them here.
+    """
+    try:
+        sidecar = Sidecar(settings=settings, times=times or ProtocolTimes())
+    except SpoolError as error:
+        sys.stderr.write(
+            f"SIDECAR_SPOOL_DIR: the spool cannot be used ({error.errno_name}); it must be a "
+            "directory that this user can write and that outlives the process\n"
+        )
+        return SPOOL_UNUSABLE
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(sidecar.serve())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return uvloop's loop where the extra ``speed`` is installed, else asyncio's."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

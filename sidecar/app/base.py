@@ -1,0 +1,93 @@
+"""The first things that a sidecar is made of: clock, telemetry, spool, sealer, domain values.
+
+Settings end here: from now on only domain values and ports go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sidecar import __version__
+from sidecar.adapters.file_spool import FileSpool
+from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.adapters.sealing import AesGcmSealer
+from sidecar.adapters.system import SystemClock, SystemEntropy
+from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
+from sidecar.ports import Clock, Entropy, Observer
+from sidecar.service.store_clock import StoreClock
+from sidecar.service.vault import Vault
+from sidecar.settings import Settings
+from sidecar.telemetry.logging import Level, Log, adopt_library_loggers
+from sidecar.telemetry.metrics import Metrics, MetricsPage
+from sidecar.telemetry.observer import TelemetryObserver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What both sides of the sidecar, the serving one and the lane, are built on."""
+
+    settings: Settings
+    times: ProtocolTimes
+    policy: RefreshPolicy
+    clock: Clock
+    entropy: Entropy
+    observer: Observer
+    metrics_page: MetricsPage
+    spool: FileSpool
+    vault: Vault
+    store_clock: StoreClock
+
+    @classmethod
+    def build(cls, settings: Settings, times: ProtocolTimes) -> Self:
+        """Build the base.
+
+        Raises:
+            SpoolError: The spool directory cannot be used.
+        """
+        log = Log(least=Level[settings.log_level.upper()], log_format=settings.log_format)
+        adopt_library_loggers(log)
+        metrics = Metrics(version=__version__)
+        clock, entropy = SystemClock(), SystemEntropy()
+        return cls(
+            settings=settings,
+            times=times,
+            policy=_policy(settings),
+            clock=clock,
+            entropy=entropy,
+            observer=TelemetryObserver(metrics=metrics, log=log),
+            metrics_page=MetricsPage(metrics.registry),
+            spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),
+            vault=Vault(sealer=_sealer(settings)),
+            store_clock=StoreClock(clock=clock),
+        )
+
+    def new_store(self) -> RedisTokenStore:
+        """Return a store of its own for one event loop."""
+        return RedisTokenStore(
+            url=self.settings.redis_url.reveal(),
+            prefix=self.settings.redis_prefix,
+            observer=self.observer,
+            clock=self.clock,
+            tls_ca_file=self.settings.ca_file,
+        )
+
+
+def _policy(settings: Settings) -> RefreshPolicy:
+    return RefreshPolicy(
+        lead_s=settings.refresh_lead_s,
+        is_ahead=settings.refresh_ahead != "off",
+        max_age_s=int(settings.id_token_max_age_s),
+        wait_s=settings.refresh_wait_s,
+        exchange_wait_s=settings.idp_timeout_s,
+    )
+
+
+def _sealer(settings: Settings) -> AesGcmSealer:
+    return AesGcmSealer(
+        keys=[(key.key_id, key.key) for key in settings.encryption_keys],
+        hash_key=settings.hash_key,
+        environment=settings.akoya_environment,
+        client_id=settings.akoya_client_id,
+    )

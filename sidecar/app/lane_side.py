@@ -1,0 +1,155 @@
+"""The side of the sidecar that changes records: claims, exchanges, revocations, housekeeping.
+
+Everything here lives on the claim lane's own event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sidecar.adapters.http_idp import HttpIdentityProvider
+from sidecar.adapters.loop_thread import LoopThread
+from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.app.base import Base
+from sidecar.domain.record import BootId
+from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
+from sidecar.service.app_requests import TokenRequests
+from sidecar.service.berths import BerthLimits, Berths
+from sidecar.service.claim_parts import ClaimParts, Identity
+from sidecar.service.committer import Committer
+from sidecar.service.cooler import Cooler
+from sidecar.service.credentials_gate import CredentialsGate
+from sidecar.service.journal import Journal
+from sidecar.service.lane import ClaimLane
+from sidecar.service.obtainer import Obtainer
+from sidecar.service.reconciler import Crew, Reconciler
+from sidecar.service.refresher import Refresher
+from sidecar.service.revoker import Revoker
+from sidecar.service.settler import Settler
+from sidecar.service.store_watch import StoreWatch
+from sidecar.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSide:
+    """The claim lane and everybody who works in it."""
+
+    thread: LoopThread
+    store: RedisTokenStore
+    parts: ClaimParts
+    watch: StoreWatch
+    lane: ClaimLane
+    obtainer: Obtainer
+    revoker: Revoker
+    cooler: Cooler
+    reconciler: Reconciler
+    keeping: list[asyncio.Task[None]]
+
+    @classmethod
+    def build(cls, base: Base) -> Self:
+        """Wire the lane; nothing runs yet."""
+        thread = LoopThread(name="claim-lane")
+        store = base.new_store()
+        parts = _claim_parts(base, store)
+        refresher, revoker = Refresher(parts=parts), Revoker(parts=parts)
+        watch = StoreWatch(
+            store=store, store_clock=base.store_clock, clock=base.clock, observer=base.observer
+        )
+        lane = ClaimLane(
+            loop=thread.loop,
+            refresher=refresher,
+            berths=Berths(limits=BerthLimits(), slow_after_s=base.times.slow_claim_s),
+            observer=base.observer,
+        )
+        return cls(
+            thread=thread,
+            store=store,
+            parts=parts,
+            watch=watch,
+            lane=lane,
+            obtainer=Obtainer(parts=parts),
+            revoker=revoker,
+            cooler=Cooler(parts=parts),
+            reconciler=Reconciler(
+                parts=parts,
+                watch=watch,
+                crew=Crew(lane=lane, refresher=refresher, revoker=revoker),
+                adopted_directories=base.spool.adopted_directories,
+            ),
+            keeping=[],
+        )
+
+    async def start(self) -> None:
+        """Replay the spool if the store is there, and keep house from then on."""
+        self.thread.start()
+        await self.thread.call(self._start())
+
+    async def drained(self) -> None:
+        """Wait until no work of the lane runs; called from the serving side."""
+        await self.thread.call(self.lane.drained())
+
+    async def stop(self) -> None:
+        """End the housekeeping, let the store and the spool go, and end the thread."""
+        await self.thread.call(self._stop())
+        self.thread.stop()
+
+    async def _start(self) -> None:
+        await self.reconciler.tick()
+        loop = asyncio.get_running_loop()
+        # The lane owns its tasks in a list: a group would end all of them with the first failure.
+        self.keeping.append(loop.create_task(self.reconciler.run()))
+        self.keeping.append(loop.create_task(self.reconciler.listen()))
+
+    async def _stop(self) -> None:
+        for task in self.keeping:
+            task.cancel()
+        await asyncio.gather(*self.keeping, return_exceptions=True)
+        self.parts.journal.close()
+        await self.store.close()
+
+
+def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
+    settings, observer = base.settings, base.observer
+    proxy = settings.egress_proxy
+    journal = Journal(spool=base.spool, clock=base.clock, observer=observer)
+    committer = Committer(
+        store=store, journal=journal, entropy=base.entropy, observer=observer, times=base.times
+    )
+    return ClaimParts(
+        store=store,
+        journal=journal,
+        committer=committer,
+        settler=Settler(store=store, observer=observer),
+        gate=CredentialsGate(
+            store=store, observer=observer, canary_every_s=base.times.canary_every_s
+        ),
+        idp=HttpIdentityProvider(
+            idp_url=settings.effective_idp_url,
+            connect_timeout_s=settings.idp_connect_timeout_s,
+            ca_file=None if settings.ca_file is None else Path(settings.ca_file),
+            egress_proxy=None if proxy is None else proxy.reveal(),
+        ),
+        requests=_token_requests(settings),
+        vault=base.vault,
+        store_clock=base.store_clock,
+        clock=base.clock,
+        entropy=base.entropy,
+        observer=observer,
+        identity=Identity(replica_id=base.spool.replica_id, boot_id=BootId(base.entropy.new_id())),
+        times=base.times,
+        policy=base.policy,
+    )
+
+
+def _token_requests(settings: Settings) -> TokenRequests:
+    credentials = ClientCredentials(
+        client_id=settings.akoya_client_id, client_secret=settings.akoya_client_secret
+    )
+    return TokenRequests(
+        credentials=lambda: credentials,
+        refresh_auth=RefreshAuth(settings.refresh_auth),
+        revoke_path=settings.revoke_path,
+    )

@@ -1,0 +1,125 @@
+"""The side of the sidecar that serves requests: bearers, the proxy, and the listeners.
+
+Everything here lives on the main event loop; it reads records and never changes one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Self
+
+from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.app.base import Base
+from sidecar.app.lane_side import LaneSide
+from sidecar.domain.events import LoopLagged
+from sidecar.http.exchange import ProxyPorts
+from sidecar.http.proxy import Proxy, ProxyOptions
+from sidecar.http.upstream import Upstream, UpstreamOptions
+from sidecar.service.broker import Broker
+from sidecar.service.hints import Hints
+from sidecar.service.record_reader import RecordReader
+from sidecar.service.serving_parts import ServingParts
+from sidecar.service.token_cache import TokenCache
+from sidecar.settings import Settings
+
+LAG_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSide:
+    """Whoever answers requests."""
+
+    base: Base
+    store: RedisTokenStore
+    broker: Broker
+    reader: RecordReader
+    upstream: Upstream
+    proxy: Proxy
+
+    @classmethod
+    def build(cls, base: Base, lane_side: LaneSide) -> Self:
+        """Wire the serving side; call it on the loop that serves."""
+        store = base.new_store()
+        reader = RecordReader(store=store, watch=lane_side.watch)
+        broker = Broker(parts=_serving_parts(base, lane_side, store=store, reader=reader))
+        upstream = Upstream(options=_upstream_options(base.settings))
+        ports = ProxyPorts(
+            source=broker, observer=base.observer, clock=base.clock, entropy=base.entropy
+        )
+        proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
+        return cls(
+            base=base, store=store, broker=broker, reader=reader, upstream=upstream, proxy=proxy
+        )
+
+    async def keep(self) -> None:
+        """Listen to peers, forget ended bearers and measure the loop, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.broker.listen())
+            group.create_task(self.broker.sweep())
+            group.create_task(self._measure_lag())
+
+    async def close(self) -> None:
+        """Let connections go."""
+        await self.upstream.close()
+        await self.store.close()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + LAG_EVERY_S
+            await asyncio.sleep(LAG_EVERY_S)
+            self.base.observer.observe(LoopLagged(lag_s=max(0.0, loop.time() - due_s)))
+
+
+def _serving_parts(
+    base: Base, lane_side: LaneSide, *, store: RedisTokenStore, reader: RecordReader
+) -> ServingParts:
+    return ServingParts(
+        store=store,
+        reader=reader,
+        cache=TokenCache(
+            vault=base.vault,
+            clock=base.clock,
+            store_clock=base.store_clock,
+            refresh_policy=base.policy,
+        ),
+        vault=base.vault,
+        cooler=lane_side.cooler,
+        lane=lane_side.lane,
+        hints=Hints(),
+        store_clock=base.store_clock,
+        clock=base.clock,
+        entropy=base.entropy,
+        observer=base.observer,
+        times=base.times,
+        policy=base.policy,
+    )
+
+
+def _proxy_options(settings: Settings) -> ProxyOptions:
+    return ProxyOptions(
+        user_header=settings.user_header,
+        methods=frozenset(settings.methods),
+        client_keys={key.name: key.key for key in settings.client_keys},
+        replay_body_max_bytes=settings.replay_body_max_bytes,
+        max_request_bytes=settings.max_request_bytes,
+        max_in_flight=settings.max_in_flight,
+        upstream_retries=settings.upstream_retries,
+    )
+
+
+def _upstream_options(settings: Settings) -> UpstreamOptions:
+    tls: ssl.SSLContext | None = None
+    if settings.ca_file is not None:
+        tls = ssl.create_default_context()
+        tls.load_verify_locations(cafile=settings.ca_file)
+    proxy = settings.egress_proxy
+    return UpstreamOptions(
+        url=settings.effective_products_url,
+        connect_timeout_s=settings.upstream_connect_timeout_s,
+        timeout_s=settings.upstream_timeout_s,
+        egress_proxy=None if proxy is None else proxy.reveal(),
+        tls=tls,
+    )

@@ -1,0 +1,145 @@
+"""One sidecar process: its two sides, its listeners and its life from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, final
+
+from aiohttp import web
+
+from sidecar import __version__
+from sidecar.app.base import Base
+from sidecar.app.lane_side import LaneSide
+from sidecar.app.serving_side import ServingSide
+from sidecar.domain.addresses import ListenAddress
+from sidecar.domain.events import ConfigurationWarned, LifecycleListening
+from sidecar.domain.policy import ProtocolTimes
+from sidecar.http.listening import Listener, listen
+from sidecar.http.probes import make_probes
+from sidecar.ports import StoreUnavailable
+from sidecar.service.lifecycle import Lifecycle, Vitals
+from sidecar.settings import Settings
+
+STOPPED: Final = 0
+WRONG_CONFIGURATION: Final = 78
+CONNECTION_GRACE_S: Final = 0.5
+"""How long a listener waits for its connections once nothing is in flight any more."""
+
+
+@final
+class Sidecar:
+    """A sidecar that serves from `serve`'s start until it is asked to stop."""
+
+    def __init__(self, *, settings: Settings, times: ProtocolTimes) -> None:
+        """Claim the spool and wire the lane.
+
+        Raises:
+            SpoolError: The spool directory cannot be used.
+        """
+        self._settings = settings
+        self._base = Base.build(settings, times)
+        self._lane_side = LaneSide.build(self._base)
+        self._lifecycle = Lifecycle(
+            vitals=Vitals(
+                watch=self._lane_side.watch,
+                journal=self._lane_side.parts.journal,
+                gate=self._lane_side.parts.gate,
+                lane=self._lane_side.lane,
+                observer=self._base.observer,
+                clock=self._base.clock,
+            )
+        )
+        self._stopping = asyncio.Event()
+
+    async def serve(self) -> int:
+        """Serve until SIGTERM or SIGINT, then drain; return the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        async with AsyncExitStack() as stack:
+            probes = make_probes(
+                render_metrics=self._base.metrics_page.render, health=self._lifecycle
+            )
+            await stack.enter_async_context(
+                self._listening("metrics", web.AppRunner(probes, access_log=None))
+            )
+            await self._lane_side.start()
+            stack.push_async_callback(self._lane_side.stop)
+            if not await self._accepts_store():
+                return WRONG_CONFIGURATION
+            await self._serve_requests()
+        self._lifecycle.stopped()
+        return STOPPED
+
+    async def _serve_requests(self) -> None:
+        side = ServingSide.build(self._base, self._lane_side)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(side.close)
+            await stack.enter_async_context(side.reader)
+            await stack.enter_async_context(side.broker.flights)
+            keeping = await stack.enter_async_context(asyncio.TaskGroup())
+            kept = keeping.create_task(side.keep())
+            stack.callback(kept.cancel)
+            await stack.enter_async_context(
+                self._listening("proxy", web.ServerRunner(side.proxy.server))
+            )
+            await stack.enter_async_context(
+                self._listening("control", side.control.runner, tls=self._control_tls())
+            )
+            self._lifecycle.ready(version=__version__)
+            await self._stopping.wait()
+            await self._lifecycle.drain(
+                (side.proxy, side.control),
+                claims_ended=self._lane_side.drained,
+                timeout_s=self._settings.drain_timeout_s,
+            )
+
+    @asynccontextmanager
+    async def _listening(
+        self, name: str, runner: web.BaseRunner, *, tls: ssl.SSLContext | None = None
+    ) -> AsyncGenerator[Listener]:
+        listener = await listen(
+            runner,
+            address=self._address_of(name),
+            socket_mode=self._settings.socket_mode,
+            tls=tls,
+        )
+        self._base.observer.observe(LifecycleListening(listener=name, address=listener.address))
+        try:
+            yield listener
+        finally:
+            await listener.close()
+
+    def _address_of(self, name: str) -> ListenAddress:
+        return {
+            "proxy": self._settings.proxy_listen,
+            "control": self._settings.control_listen,
+            "metrics": self._settings.metrics_listen,
+        }[name]
+
+    def _control_tls(self) -> ssl.SSLContext | None:
+        certificate = self._settings.control_tls_cert
+        if certificate is None:
+            return None
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, self._settings.control_tls_key)
+        return tls
+
+    async def _accepts_store(self) -> bool:
+        """Tell what is wrong with the store; return whether the sidecar can work with it.
+
+        A store that is away now is no reason to stay away too: what it is will show later.
+        """
+        try:
+            advice = await self._lane_side.thread.call(self._lane_side.store.inspect())
+        except StoreUnavailable:
+            return True
+        for item in advice:
+            self._base.observer.observe(
+                ConfigurationWarned(subject=item.subject, advice=item.advice)
+            )
+        return not any(item.is_fatal for item in advice)

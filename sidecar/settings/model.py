@@ -82,11 +82,13 @@ class Settings(BaseModel):
     )
     idp_url: HttpUrl | None = Field(
         default=None,
-        description="Overrides the token service's URL; by default that of the environment.",
+        description="The token service; by default "
+        f"`{IDP_URLS['sandbox']}` or `{IDP_URLS['production']}`, by environment.",
     )
     products_url: HttpUrl | None = Field(
         default=None,
-        description="Overrides the data APIs' URL; by default that of the environment.",
+        description="The data APIs; by default "
+        f"`{PRODUCTS_URLS['sandbox']}` or `{PRODUCTS_URLS['production']}`, by environment.",
     )
     revoke_path: UrlPath = Field(
         default="/revoke",

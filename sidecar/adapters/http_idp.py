@@ -117,8 +117,8 @@ class HttpIdentityProvider:
                     proxy=self._egress_proxy,
                     allow_redirects=False,
                 )
-                reply = await exchange.collect(response)
-                response.close()
+                with contextlib.closing(response):
+                    reply = await exchange.collect(response)
             except _Withheld as withheld:
                 reply = exchange.tell(NotSent(is_vetoed=withheld.is_vetoed))
             except (aiohttp.ClientError, OSError):
@@ -178,6 +178,7 @@ class _Tap(asyncio.Protocol):
 
     def __init__(self, *, transport: asyncio.Transport, inner: asyncio.Protocol) -> None:
         self.transport = transport
+        self.socket: socket.socket = transport.get_extra_info("socket")
         self.arrived = bytearray()
         self.closed = asyncio.get_running_loop().create_future()
         self._inner = inner
@@ -267,9 +268,7 @@ class _Exchange:
         if isinstance(self._told, Answered):
             # aiohttp may have closed it already, then there is nothing left to soften.
             with contextlib.suppress(OSError):
-                self._tap.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_POLITELY
-                )
+                self._tap.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_POLITELY)
         self._tap.transport.abort()
 
     async def closed(self) -> None:

@@ -30,7 +30,15 @@ from sidecar.ports import Clock, Distress, FeedEntry, Notice, StoreUnavailable
 
 FEED_ENTRIES: Final = 10_000
 PUBLISHED: Final = (Commit, Deny, Settle, BeginRevocation, FinishRevocation, Invalidate)
-"""The commands whose changes peers are told of."""
+
+
+def is_news(
+    command: Command[object], before: GrantRecord | None, after: GrantRecord | None
+) -> bool:
+    """Whether peers are told: another pair or state, by a command that ends or begins something."""
+    if after is None or not isinstance(command, PUBLISHED):
+        return False
+    return before is None or (before.pair, before.state) != (after.pair, after.state)
 
 
 @final
@@ -89,7 +97,7 @@ class MemoryTokenStore:
             self.records.pop(grant, None)
         else:
             self.records[grant] = after
-            if after != before and isinstance(command, PUBLISHED):
+            if is_news(command, before, after):
                 self._publish(grant, after)
         self._end()
         return verdict

@@ -6,11 +6,12 @@ It must not know what is waited for.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+AnswerT = TypeVar("AnswerT")
 _POLL_S: Final = 0.005
 
 
@@ -22,3 +23,20 @@ async def until(condition: Callable[[], bool], *, within_s: float, what: str) ->
         if loop.time() >= deadline:
             raise AssertionError(f"waited {within_s} s in vain for {what}")
         await asyncio.sleep(_POLL_S)
+
+
+async def eventually(
+    ask: Callable[[], Awaitable[AnswerT]],
+    is_right: Callable[[AnswerT], bool],
+    *,
+    within_s: float,
+    what: str,
+) -> AnswerT:
+    """Return the first right answer; raise AssertionError naming `what` if none comes in time."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while not is_right(answer := await ask()):
+        if loop.time() >= deadline:
+            raise AssertionError(f"waited {within_s} s in vain for {what}")
+        await asyncio.sleep(_POLL_S)
+    return answer

@@ -1,0 +1,64 @@
+#!lua
+-- Take the lease of a grant, or say what stands against it.
+--   KEYS[1]  record    ARGV[1..2]  see record.lua
+--   ARGV[3..5]   claim, replica, boot of the caller
+--   ARGV[6..7]   consent and generation that the caller wants replaced
+--   ARGV[8..9]   announced run_id ('' if none), when it was first met (ms)
+--   ARGV[10..11] lease, quarantine (ms)
+-- Returns missing | dead state | fresh record | leased record | new_incarnation run_id |
+--   quarantined until | held until | healing_over record | backing_off until | busy until
+local record = read()
+if not record then
+  return { 'missing' }
+end
+if DEAD[record.st] then
+  return { 'dead', record.st }
+end
+if (record.lid or '') ~= ARGV[6] or number(record, 'gen') > tonumber(ARGV[7]) then
+  return { 'fresh', whole() }
+end
+if record.st == 'leased' and record.op == ARGV[3] then
+  return { 'leased', whole() }
+end
+if record.rid ~= run_id then
+  if ARGV[8] ~= run_id then
+    return { 'new_incarnation', run_id }
+  end
+  local quarantine_end = tonumber(ARGV[9]) + tonumber(ARGV[11])
+  local changes = { rid = run_id, qu = quarantine_end }
+  if record.st == 'leased' then -- nothing was sent, and its mark would be refused
+    changes.st = 'active'
+    without_claim(changes)
+  elseif record.st == 'sending' or record.st == 'in_doubt' then
+    changes.hu = math.max(number(record, 'hu'), quarantine_end)
+  end
+  write(record, changes)
+end
+if number(record, 'qu') > now then
+  return { 'quarantined', number(record, 'qu') }
+end
+if record.st == 'in_doubt' then
+  if number(record, 'hu') > now then
+    return { 'held', number(record, 'hu') }
+  end
+  return { 'healing_over', whole() }
+end
+if number(record, 'nx') > now then
+  return { 'backing_off', number(record, 'nx') }
+end
+if record.st == 'leased' and number(record, 'lu') > now then
+  return { 'busy', number(record, 'lu') }
+end
+if record.st == 'sending' and number(record, 'hu') > now then
+  return { 'held', number(record, 'hu') }
+end
+write(record, without_claim({
+  st = 'leased',
+  op = ARGV[3],
+  rep = ARGV[4],
+  boot = ARGV[5],
+  lu = now + tonumber(ARGV[10]),
+  prb = record.st == 'sending' or record.prb == '1',
+  qu = 0,
+}))
+return { 'leased', whole() }

@@ -1,0 +1,250 @@
+"""The fleet's memory of grants in Redis: one hash a grant, one script a command.
+
+Owns the connections and the names of the keys. What a script does is in ``lua/``, how a record
+lies in its hash in `redis_codec`. Does not know tokens, leases or why it is asked; it never
+retries, since a caller that asks again with the same claim is safe and this module cannot tell.
+
+Use one instance for each event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Final, cast, final
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from sidecar.adapters import redis_inspection
+from sidecar.adapters.redis_codec import RecordUnreadable, decode
+from sidecar.adapters.redis_connection import new_pool
+from sidecar.adapters.redis_hints import hints_of
+from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
+from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
+from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
+from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
+from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
+from sidecar.domain.transitions import AnyCommand
+from sidecar.ports import Clock, Distress, FeedEntry, Notice, Observer, StoreUnavailable
+
+FEED_ENTRIES: Final = 10_000
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 2.0
+CURSOR: Final = re.compile(r"\d{1,19}-\d{1,19}")
+FOREIGN: Final = (RedisError, OSError, UnicodeDecodeError)
+UNREADABLE: Final = (RecordUnreadable, ReplyUnreadable)
+NEWER_SCHEMA: Final = "SIDECARSCHEMA"
+"""How the scripts begin the error about a record of a newer sidecar."""
+
+
+@final
+class RedisTokenStore:
+    """A `TokenStore` in Redis 7 or Valkey."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        prefix: str,
+        observer: Observer,
+        clock: Clock,
+        tls_ca_file: str | None = None,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            ValueError: The form of the URL is unknown or not supported yet.
+        """
+        self._pool = new_pool(url=url, tls_ca_file=tls_ca_file)
+        self._client: Any = Redis(connection_pool=self._pool)
+        self._prefix = prefix
+        self._observer = observer
+        self._clock = clock
+        self._scripts = load_scripts()
+        self._closed = asyncio.Event()
+
+    async def read(self, grant: GrantId) -> GrantRecord | None:
+        """Return the record, or ``None``."""
+        async with self._asked(StoreOperation.READ):
+            fields = await self._ask("HGETALL", self._key_of(grant))
+            return decode(fields) if fields else None
+
+    async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
+        """Carry out one command at the store's clock and incarnation."""
+        call = call_of(cast("AnyCommand", command))
+        async with self._asked(call.operation):
+            reply = await self._run(
+                call.operation,
+                self._key_of(grant),
+                self._notices,
+                grant,
+                *call.arguments,
+            )
+            return cast("VerdictT_co", verdict_of(reply))
+
+    async def scan(
+        self, cursor: str, limit: int
+    ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
+        """Return about `limit` records, perhaps none, and the next cursor."""
+        async with self._asked(StoreOperation.SCAN):
+            start = int(cursor) if cursor.isdecimal() else 0
+            pattern = self._key_of("*", prefix=_escaped(self._prefix))
+            following, keys = await self._client.scan(start, match=pattern, count=limit)
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.hgetall(key)
+                found: list[dict[bytes, bytes]] = await pipeline.execute()
+            page = tuple(
+                (self._grant_of(key), decode(fields))
+                for key, fields in zip(keys, found, strict=True)
+                if fields
+            )
+            return str(following) if following else "", page
+
+    async def probe(self) -> Moment:
+        """Return the store's clock and incarnation."""
+        async with self._asked(StoreOperation.PROBE):
+            now_ms, run_id = await self._run(StoreOperation.PROBE)
+            return Moment(now_ms=now_ms, run_id=RunId(run_id.decode()))
+
+    async def meet(self, run_id: RunId) -> Incarnation:
+        """Announce an incarnation to the fleet; return when it was first met."""
+        async with self._asked(StoreOperation.MEET):
+            met_at_ms = await self._run(StoreOperation.MEET, f"{self._prefix}:incarnations", run_id)
+            return Incarnation(run_id=run_id, met_at_ms=met_at_ms)
+
+    async def take_canary(self, name: str, ttl_ms: int) -> bool:
+        """Return whether the caller alone in the fleet may try, once in `ttl_ms`."""
+        async with self._asked(StoreOperation.CANARY):
+            key = f"{self._prefix}:canary:{name}"
+            return bool(await self._ask("SET", key, "1", "NX", "PX", ttl_ms))
+
+    async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
+        """Append a change of state to the feed."""
+        async with self._asked(StoreOperation.EVENTS):
+            await self._client.xadd(
+                self._feed,
+                {"grant": grant, "state": state.value, "reason": reason},
+                maxlen=FEED_ENTRIES,
+                approximate=True,
+            )
+
+    async def feed(self, cursor: str, limit: int) -> Sequence[FeedEntry]:
+        """Return entries after `cursor`; from the oldest for ``""`` and for what is no cursor."""
+        async with self._asked(StoreOperation.EVENTS):
+            start = f"({cursor}" if CURSOR.fullmatch(cursor) else "-"
+            entries = await self._client.xrange(self._feed, min=start, max="+", count=limit)
+            return tuple(_feed_entry(at, fields) for at, fields in entries)
+
+    async def call_fleet(self, grant: GrantId) -> None:
+        """Ask every peer to offer its newest pair of this grant."""
+        async with self._asked(StoreOperation.EVENTS):
+            await self._ask("PUBLISH", self._distress, grant)
+
+    async def listen(self) -> AsyncIterator[Notice | Distress]:
+        """Yield hints as they come, connecting again for ever; ends when the store is closed."""
+        wait_s = FIRST_WAIT_S
+        while not self._closed.is_set():
+            with suppress(*FOREIGN):  # a hint is never relied on; what was missed is polled for
+                hints = hints_of(self._client, notices=self._notices, distress=self._distress)
+                async with aclosing(hints):
+                    async for hint in hints:
+                        wait_s = FIRST_WAIT_S
+                        if hint is not None:
+                            yield hint
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def inspect(self) -> tuple[redis_inspection.StoreAdvice, ...]:
+        """Return what an operator should change in the store; empty if nothing."""
+        async with self._asked(StoreOperation.PROBE):
+            return await redis_inspection.inspect(self._client)
+
+    async def close(self) -> None:
+        """Let every connection go; ends `listen`."""
+        self._closed.set()
+        with suppress(*FOREIGN):  # it is gone either way
+            await self._pool.disconnect()
+
+    @property
+    def _notices(self) -> str:
+        return f"{self._prefix}:notices"
+
+    @property
+    def _distress(self) -> str:
+        return f"{self._prefix}:distress"
+
+    @property
+    def _feed(self) -> str:
+        return f"{self._prefix}:feed"
+
+    def _key_of(self, grant: str, *, prefix: str | None = None) -> str:
+        return f"{self._prefix if prefix is None else prefix}:c:{{{grant}}}"
+
+    def _grant_of(self, key: bytes) -> GrantId:
+        return GrantId(key.decode()[len(self._prefix) + len(":c:{") : -1])
+
+    async def _ask(self, *words: Argument) -> Any:
+        return await self._client.execute_command(*words)
+
+    async def _run(
+        self, operation: StoreOperation, key: str | None = None, *arguments: Argument
+    ) -> Any:
+        script = self._scripts[operation]
+        rest = (0, *arguments) if key is None else (1, key, *arguments)
+        if operation is not StoreOperation.COMMIT:  # which must not need a second try
+            with suppress(NoScriptError):
+                return await self._ask("EVALSHA", script.sha, *rest)
+        return await self._ask("EVAL", script.text, *rest)
+
+    @asynccontextmanager
+    async def _asked(self, operation: StoreOperation) -> AsyncGenerator[None]:
+        """Time one call, report its end, and let nothing foreign out, nor any text of it."""
+        began_s = self._clock.elapsed_s()
+        outcome = Outcome.FAILED
+        try:
+            yield
+            outcome = Outcome.OK
+        except ReadOnlyError:
+            with suppress(*FOREIGN):  # a former primary: the next call must look for the new one
+                await self._pool.disconnect(inuse_connections=False)
+            raise StoreUnavailable(ReadOnlyError.__name__) from None
+        except UNREADABLE as error:
+            raise StoreUnavailable(str(error)) from None
+        except FOREIGN as error:
+            raise StoreUnavailable(_told(error)) from None
+        finally:
+            self._observer.observe(
+                StoreOperationEnded(
+                    operation=operation,
+                    outcome=outcome,
+                    duration_s=self._clock.elapsed_s() - began_s,
+                )
+            )
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, ResponseError) and str(error).startswith(NEWER_SCHEMA):
+        return "a newer sidecar wrote this record"
+    return type(error).__name__
+
+
+def _escaped(prefix: str) -> str:
+    return re.sub(r"([*?\[\]^\\-])", r"\\\1", prefix)
+
+
+def _feed_entry(cursor: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
+    try:
+        return FeedEntry(
+            cursor=cursor.decode(),
+            grant=GrantId(fields[b"grant"].decode()),
+            state=GrantState(fields[b"state"].decode()),
+            reason=fields[b"reason"].decode(),
+            at_ms=int(cursor.partition(b"-")[0]),
+        )
+    except (KeyError, ValueError):
+        raise ReplyUnreadable("an entry of the feed cannot be read") from None

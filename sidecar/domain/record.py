@@ -9,7 +9,7 @@ It decides nothing (see `sidecar.domain.transitions`) and does not know how it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -102,9 +102,9 @@ class StoredPair:
 
     consent: Consent
     generation: int
-    fingerprint: str
-    sealed_pair: bytes
-    sealed_key: bytes
+    fingerprint: str = field(repr=False)
+    sealed_pair: bytes = field(repr=False)
+    sealed_key: bytes = field(repr=False)
     expires_at_ms: int
     issued_at_s: int
 

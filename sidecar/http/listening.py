@@ -6,69 +6,20 @@ It owns sockets and nothing above them; what is served and to whom is the runner
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 import ssl
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self, final
+from typing import Final, final
 
 from aiohttp import web
 
-UNIX_PREFIX: Final = "unix:"
+from sidecar.domain.addresses import ListenAddress, UnixAddress
+
 _BACKLOG: Final = 1024
-_PORT_MAX: Final = 65535
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenAddress:
-    """Where to listen: either `path`, or `host` and `port`.
-
-    Attributes:
-        path: Of a unix socket, or ``None``.
-        port: 0 picks a free one.
-    """
-
-    path: str | None = None
-    host: str = ""
-    port: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read ``host:port``, ``[v6]:port`` or ``unix:/path``.
-
-        Raises:
-            ValueError: It is none of them; the message names no more than the form.
-        """
-        if text.startswith(UNIX_PREFIX):
-            path = text.removeprefix(UNIX_PREFIX)
-            if not path.startswith("/"):
-                raise ValueError("a unix socket needs an absolute path: unix:/path")
-            return cls(path=path)
-        host, separator, port = text.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not separator or not host or not port.isdecimal() or int(port) > _PORT_MAX:
-            raise ValueError("an address is host:port or unix:/path")
-        return cls(host=host, port=int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether nothing beyond this machine can connect."""
-        if self.path is not None or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def with_port(self, port: int) -> str:
-        """Return the address with the port that was really bound, for people and logs."""
-        if self.path is not None:
-            return f"{UNIX_PREFIX}{self.path}"
-        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
 
 @final
@@ -81,13 +32,16 @@ class Listener:
         self._runner = runner
         self._sockets = sockets
         self._address = address
-        self._port = 0 if address.path is not None else sockets[0].getsockname()[1]
-        self._inode = _inode(address.path)
+        self._path = address.path if isinstance(address, UnixAddress) else None
+        self._port = 0 if self._path is not None else sockets[0].getsockname()[1]
+        self._inode = _inode(self._path)
 
     @property
     def address(self) -> str:
         """``host:port`` with the port that was really bound, or ``unix:/path``."""
-        return self._address.with_port(self._port)
+        if isinstance(self._address, UnixAddress):
+            return str(self._address)
+        return str(replace(self._address, port=self._port))
 
     @property
     def port(self) -> int:
@@ -107,7 +61,7 @@ class Listener:
 
     def _remove_path(self) -> None:
         # Never remove the socket of a successor that took the path over.
-        path = self._address.path
+        path = self._path
         if path is not None and self._inode is not None and _inode(path) == self._inode:
             Path(path).unlink(missing_ok=True)
         self._inode = None
@@ -144,7 +98,7 @@ def bind_sockets(address: ListenAddress, *, socket_mode: int = 0o600) -> Sequenc
     Raises:
         OSError: It is taken or not ours.
     """
-    if address.path is not None:
+    if isinstance(address, UnixAddress):
         return (_bind_unix(address.path, socket_mode=socket_mode),)
     found = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

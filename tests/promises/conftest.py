@@ -1,0 +1,58 @@
+"""A fleet of real sidecars beside a real store and the sandbox, for each promise anew."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from sidecar.sandbox import Sandbox, SandboxSettings
+from tests.support.fleet import App, FleetPlace, SidecarProcess
+from tests.support.redis_server import RedisServer
+
+StartSidecar = Callable[..., Awaitable[SidecarProcess]]
+
+
+@pytest.fixture
+async def sandbox() -> AsyncGenerator[Sandbox]:
+    """A local Akoya."""
+    async with Sandbox(SandboxSettings(key_bits=1024)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, sandbox: Sandbox, redis_server: RedisServer, redis_prefix: str
+) -> FleetPlace:
+    """Where the sidecars of this test meet; a test may shorten its times."""
+    return FleetPlace(
+        directory=tmp_path,
+        redis_url=redis_server.url,
+        redis_prefix=redis_prefix,
+        sandbox=sandbox,
+    )
+
+
+@pytest.fixture
+async def start(place: FleetPlace) -> AsyncGenerator[StartSidecar]:
+    """Start sidecars by name; they are gone when the test is over."""
+    started: list[SidecarProcess] = []
+
+    async def start_one(name: str, *, dies_after: str | None = None) -> SidecarProcess:
+        process = SidecarProcess(place, name=name, dies_after=dies_after)
+        started.append(process)
+        return await process.start()
+
+    yield start_one
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+async def app(sandbox: Sandbox) -> AsyncGenerator[App]:
+    """A microservice that uses the sidecars."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield App(session, sandbox)

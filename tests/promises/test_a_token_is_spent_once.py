@@ -1,0 +1,178 @@
+"""However many callers and sidecars, and whatever dies, a refresh token is spent once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import aiohttp
+
+from sidecar.sandbox import Fault, Sandbox
+from tests.promises.conftest import StartSidecar
+from tests.support.fleet import App, FleetPlace
+from tests.support.redis_server import RedisServer
+from tests.support.wait import until
+
+USER = "mikomo_10"
+ACTIVE = {"state": "active"}
+
+
+def refreshes(sandbox: Sandbox) -> int:
+    return sum(1 for entry in sandbox.ledger if entry.presentation == "refresh")
+
+
+def presented_twice(sandbox: Sandbox) -> list[str]:
+    twice: list[str] = sandbox.ledger.summary()["presented_twice"]
+    return twice
+
+
+async def test_200_callers_on_two_sidecars_cost_one_claim(
+    sandbox: Sandbox, start: StartSidecar, app: App
+) -> None:
+    """A token that was just rejected is replaced once, and all 200 callers get their data."""
+    first, second = await start("first"), await start("second")
+    await app.onboard(first, USER)
+    assert await app.fetch(first, USER) == (200, "")
+    assert await app.fetch(second, USER) == (200, "")
+    sandbox.grants.expire_id_tokens(user=USER, provider=None)
+
+    answers = await app.fetch_many([first, second], USER, calls=200)
+
+    assert set(answers) == {(200, "")}
+    assert refreshes(sandbox) == 1
+    assert presented_twice(sandbox) == []
+
+
+async def test_a_sidecar_killed_once_the_answer_is_on_disk_loses_nothing(
+    sandbox: Sandbox, start: StartSidecar, app: App
+) -> None:
+    """After the restart the grant is active with the new generation, and no claim was repeated."""
+    healthy = await start("healthy")
+    await app.onboard(healthy, USER)
+    doomed = await start("doomed", dies_after="spooled")
+    sandbox.grants.expire_id_tokens(user=USER, provider=None)
+    async with aiohttp.ClientSession() as session:
+        try:
+            url = f"{doomed.proxy_url}/accounts-info/v2/mikomo"
+            async with session.get(url, headers={"Sidecar-User": USER}):
+                pass
+        except aiohttp.ClientError:
+            await doomed.ended()
+    assert (await app.show(healthy, USER))["generation"] == 0
+
+    restarted = await start("doomed")
+
+    grant = await app.show(restarted, USER)
+    assert grant["state"] == "active"
+    assert grant["generation"] == 1
+    assert await app.fetch(healthy, USER) == (200, "")
+    assert refreshes(sandbox) == 1
+    assert presented_twice(sandbox) == []
+
+
+async def test_redis_killed_between_claim_and_commit_costs_no_pair(
+    sandbox: Sandbox, start: StartSidecar, app: App, redis_server: RedisServer
+) -> None:
+    """The pair reaches the store when it is back; callers were served or told to come again."""
+    sidecar = await start("only")
+    await app.onboard(sidecar, USER)
+    sandbox.grants.expire_id_tokens(user=USER, provider=None)
+    sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=1.0))
+
+    callers = asyncio.gather(*(app.fetch(sidecar, USER) for _ in range(20)))
+    await until(lambda: refreshes(sandbox) == 1, within_s=5, what="the claim to reach the IdP")
+    redis_server.kill()
+    answers = await callers
+    await asyncio.to_thread(_restart_after, redis_server, pause_s=3.0)
+
+    await until(
+        lambda: "store.reincarnated" in sidecar.events, within_s=10, what="the store to be back"
+    )
+    grant = await app.show(sidecar, USER)
+    assert set(answers) <= {(200, ""), (503, "token_unavailable")}
+    assert grant["generation"] == 1
+    assert grant["state"] == "active"
+    assert refreshes(sandbox) == 1
+
+
+async def test_a_holder_stopped_past_its_lease_and_hold_keeps_its_pair(
+    sandbox: Sandbox, start: StartSidecar, app: App, place: FleetPlace
+) -> None:
+    """A process that slept through its lease finds its answer in the socket and stores it."""
+    place.times = {"lease_s": 1.0, "hold_s": 2.0, "keep_every_s": 0.5, "heal_s": 30.0}
+    sleeper, peer = await start("sleeper"), await start("peer")
+    await app.onboard(peer, USER)
+    sandbox.grants.expire_id_tokens(user=USER, provider=None)
+    sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=1.0))
+
+    caller = asyncio.ensure_future(app.fetch(sleeper, USER))
+    await until(lambda: refreshes(sandbox) == 1, within_s=5, what="the claim to reach the IdP")
+    sleeper.signal(signal.SIGSTOP)
+    while (await app.show(peer, USER))["state"] != "in_doubt":
+        await app.fetch(peer, USER)
+    sleeper.signal(signal.SIGCONT)
+    await caller
+
+    await until_active(app, peer)
+    grant = await app.show(peer, USER)
+    assert grant["generation"] == 1
+    assert await app.fetch(peer, USER) == (200, "")
+    assert refreshes(sandbox) == 2, "the peer's probe past the hold is the one explained repeat"
+
+
+async def test_a_caller_that_leaves_does_not_end_the_refresh(
+    sandbox: Sandbox, start: StartSidecar, app: App
+) -> None:
+    """The refresh that a disconnected client began ends normally, and once."""
+    sidecar = await start("only")
+    await app.onboard(sidecar, USER)
+    sandbox.grants.expire_id_tokens(user=USER, provider=None)
+    sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=0.5))
+
+    caller = asyncio.ensure_future(app.fetch(sidecar, USER))
+    await until(lambda: refreshes(sandbox) == 1, within_s=5, what="the claim to reach the IdP")
+    caller.cancel()
+
+    await until(
+        lambda: "token.refreshed" in sidecar.events, within_s=5, what="the refresh to end"
+    )
+    assert await app.fetch(sidecar, USER) == (200, "")
+    assert (await app.show(sidecar, USER))["generation"] == 1
+    assert refreshes(sandbox) == 1
+
+
+async def test_while_redis_is_away_memory_serves_and_nothing_is_claimed(
+    sandbox: Sandbox, start: StartSidecar, app: App, redis_server: RedisServer
+) -> None:
+    """A cached token is served until it ends, then 503; the sidecar stays ready and says so."""
+    sandbox.tune(id_token_life_s=12)
+    sidecar = await start("only")
+    await app.onboard(sidecar, USER)
+    assert await app.fetch(sidecar, USER) == (200, "")
+
+    redis_server.kill()
+    await until(lambda: "store.lost" in sidecar.events, within_s=5, what="the loss to be noticed")
+
+    assert await app.fetch(sidecar, USER) == (200, "")
+    assert await app.metric(sidecar, "sidecar_store_up") == 0.0
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{sidecar.metrics_url}/readyz") as ready:
+            assert ready.status == 200
+            assert (await ready.json())["store"] != "up"
+    while (answer := await app.fetch(sidecar, USER)) == (200, ""):
+        await asyncio.sleep(0.2)
+    assert answer == (503, "token_unavailable")
+    assert refreshes(sandbox) == 0
+
+
+async def until_active(app: App, sidecar: object) -> None:
+    async with asyncio.timeout(10):
+        while (await app.show(sidecar, USER))["state"] != "active":  # type: ignore[arg-type]
+            await asyncio.sleep(0.05)
+
+
+def _restart_after(server: RedisServer, *, pause_s: float) -> None:
+    import time
+
+    time.sleep(pause_s)
+    server.start()

@@ -1,0 +1,216 @@
+"""Real sidecar processes beside a sandbox and a store, which a test may stop, kill and continue."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, final
+
+import aiohttp
+
+from sidecar.sandbox import Sandbox
+from tests.support.wait import until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONTROL_KEY = "control-key-of-the-tests-0123456789abcdef"
+HASH_KEY = base64.b64encode(b"h" * 32).decode()
+ENCRYPTION_KEYS = "k1:" + base64.b64encode(b"e" * 32).decode()
+REDIRECT_URI = "http://127.0.0.1:9999/callback"
+
+
+@dataclass(kw_only=True)
+class FleetPlace:
+    """Where sidecars of one fleet find each other."""
+
+    directory: Path
+    redis_url: str
+    redis_prefix: str
+    sandbox: Sandbox
+    times: Mapping[str, float] = field(default_factory=dict[str, float])
+    environ: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@final
+class SidecarProcess:
+    """One `run` in a process of its own; its log is kept in `place.directory`."""
+
+    def __init__(self, place: FleetPlace, *, name: str, dies_after: str | None = None) -> None:
+        self.name = name
+        self._place = place
+        self._spec = {"times": dict(place.times), "dies_after": dies_after}
+        self._log_path = place.directory / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._addresses: dict[str, str] = {}
+        self._log_from = 0
+
+    async def start(self) -> Self:
+        """Start the process and return once it says that it is ready."""
+        self._log_from = self._log_path.stat().st_size if self._log_path.exists() else 0
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
+                [sys.executable, "-m", "tests.support.sidecar_main", json.dumps(self._spec)],
+                cwd=REPOSITORY,
+                env=self._environ(),
+                stdout=log,
+                stderr=log,
+            )
+        await until(
+            lambda: "lifecycle.ready" in self.events or self._has_ended,
+            within_s=20,
+            what=f"{self.name} to be ready",
+        )
+        assert not self._has_ended, self._log_path.read_text()
+        for line in self.log:
+            if line["event"] == "lifecycle.listening":
+                self._addresses[line["listener"]] = line["address"]
+        return self
+
+    @property
+    def proxy_url(self) -> str:
+        """The proxy listener's URL."""
+        return f"http://{self._addresses['proxy']}"
+
+    @property
+    def control_url(self) -> str:
+        """The control listener's URL."""
+        return f"http://{self._addresses['control']}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The metrics listener's URL."""
+        return f"http://{self._addresses['metrics']}"
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines since the last start that are JSON objects."""
+        with self._log_path.open("rb") as log:
+            log.seek(self._log_from)
+            lines = log.read().splitlines()
+        return [json.loads(line) for line in lines if line.startswith(b"{")]
+
+    @property
+    def events(self) -> set[str]:
+        """The names of the events logged since the last start."""
+        return {line["event"] for line in self.log}
+
+    @property
+    def raw_log(self) -> bytes:
+        """Everything the process ever wrote."""
+        return self._log_path.read_bytes()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it and wait for its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    async def ended(self, *, within_s: float = 20) -> int:
+        """Return the exit code once the process has ended."""
+        await until(lambda: self._has_ended, within_s=within_s, what=f"{self.name} to end")
+        assert self._process is not None
+        return self._process.returncode
+
+    def _environ(self) -> dict[str, str]:
+        sandbox = self._place.sandbox
+        inherited = {
+            name: value
+            for name, value in os.environ.items()  # noqa: TID251 - handed on to a process
+            if not name.startswith("SIDECAR_")
+        }
+        return inherited | {
+            "SIDECAR_AKOYA_CLIENT_ID": sandbox.settings.client_id,
+            "SIDECAR_AKOYA_CLIENT_SECRET": sandbox.settings.client_secret,
+            "SIDECAR_IDP_URL": sandbox.url,
+            "SIDECAR_PRODUCTS_URL": sandbox.url,
+            "SIDECAR_REDIRECT_URI": REDIRECT_URI,
+            "SIDECAR_REDIS_URL": self._place.redis_url,
+            "SIDECAR_REDIS_PREFIX": self._place.redis_prefix,
+            "SIDECAR_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
+            "SIDECAR_HASH_KEY": HASH_KEY,
+            "SIDECAR_CONTROL_KEYS": f"test:{CONTROL_KEY}",
+            "SIDECAR_SPOOL_DIR": str(self._place.directory / f"spool-{self.name}"),
+            "SIDECAR_PROXY_LISTEN": "127.0.0.1:0",
+            "SIDECAR_CONTROL_LISTEN": "127.0.0.1:0",
+            "SIDECAR_METRICS_LISTEN": "127.0.0.1:0",
+            **self._place.environ,
+        }
+
+
+@final
+class App:
+    """A microservice: calls the proxy without tokens and the grants API with a key."""
+
+    def __init__(self, session: aiohttp.ClientSession, sandbox: Sandbox) -> None:
+        self._session = session
+        self._sandbox = sandbox
+
+    async def onboard(self, sidecar: SidecarProcess, user: str) -> dict[str, Any]:
+        """Have `user` consent at the sandbox and hand the code to a sidecar."""
+        code = self._sandbox.consent(user, redirect_uri=REDIRECT_URI)
+        body = {"user": user, "provider": "mikomo", "code": code}
+        async with self.control(sidecar, "POST", "/grants", json=body) as answer:
+            assert answer.status == 201, await answer.text()
+            grant: dict[str, Any] = await answer.json()
+            return grant
+
+    def control(
+        self, sidecar: SidecarProcess, method: str, path: str, **options: Any
+    ) -> aiohttp.client._RequestContextManager:
+        """Call the grants API."""
+        headers = {"Authorization": f"Bearer {CONTROL_KEY}"}
+        return self._session.request(
+            method, f"{sidecar.control_url}{path}", headers=headers, **options
+        )
+
+    async def show(self, sidecar: SidecarProcess, user: str) -> dict[str, Any]:
+        """Return the grant as the API shows it."""
+        async with self.control(sidecar, "GET", f"/grants/mikomo/{user}") as answer:
+            assert answer.status == 200, await answer.text()
+            grant: dict[str, Any] = await answer.json()
+            return grant
+
+    async def fetch(self, sidecar: SidecarProcess, user: str) -> tuple[int, str]:
+        """Read the user's accounts through a sidecar; return the status and `Sidecar-Error`."""
+        url = f"{sidecar.proxy_url}/accounts-info/v2/mikomo"
+        async with self._session.get(url, headers={"Sidecar-User": user}) as answer:
+            await answer.read()
+            return answer.status, answer.headers.get("Sidecar-Error", "")
+
+    async def fetch_many(
+        self, sidecars: list[SidecarProcess], user: str, *, calls: int
+    ) -> list[tuple[int, str]]:
+        """Read the accounts `calls` times at once, in turn through each sidecar."""
+        return await asyncio.gather(
+            *(self.fetch(sidecars[turn % len(sidecars)], user) for turn in range(calls))
+        )
+
+    async def metric(self, sidecar: SidecarProcess, series: str) -> float:
+        """Return the value of a series as `/metrics` shows it; 0 where it is absent."""
+        async with self._session.get(f"{sidecar.metrics_url}/metrics") as answer:
+            for line in (await answer.text()).splitlines():
+                if line.startswith(f"{series} "):
+                    return float(line.rpartition(" ")[2])
+        return 0.0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from sidecar.domain import transitions
 from sidecar.domain.commands import (
     Acquire,
+    BeginRevocation,
     Commit,
     Deny,
+    FinishRevocation,
     Incarnation,
     Leased,
     MarkSending,
@@ -64,6 +65,9 @@ def pair(generation: int = 0, consent: Consent = CONSENT, *, branch: str = "") -
         expires_at_ms=NOW + 900_000,
         issued_at_s=NOW // 1000 + generation,
     )
+
+
+START: Final = pair().position
 
 
 def active(generation: int = 0, consent: Consent = CONSENT) -> GrantRecord:
@@ -148,6 +152,11 @@ def in_doubt(*, is_clean: bool = False) -> GrantRecord:
     return after(record, (deny(record.position, is_sole=is_clean), at()))
 
 
-def with_run(record: GrantRecord, run_id: RunId | None) -> GrantRecord:
-    """Return the record as an incarnation left it."""
-    return replace(record, run_id=run_id)
+def revoking(record: GrantRecord) -> GrantRecord:
+    """Return the record after an order to revoke its consent at `NOW`."""
+    return after(record, (BeginRevocation(consent=record.pair.consent), at()))
+
+
+def revoked() -> GrantRecord:
+    """Return the tombstone of a grant revoked at `NOW`."""
+    return after(revoking(active()), (FinishRevocation(position=START), at()))

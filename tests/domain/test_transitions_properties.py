@@ -1,0 +1,180 @@
+"""What holds after every history of commands, however odd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from hypothesis import given, settings
+
+from sidecar.domain import transitions
+from sidecar.domain.commands import (
+    Commit,
+    Committed,
+    Done,
+    Invalidate,
+    MarkSending,
+    Moment,
+    RevokeSuccessor,
+    Settle,
+)
+from sidecar.domain.record import GrantRecord, GrantState, StoredPair
+from sidecar.domain.transitions import AnyCommand
+from tests.support.equivalence import is_equivalent
+from tests.support.random_commands import RUNS, START_MS, TIME_STEPS_MS, random_command
+from tests.support.strategies import chances
+
+STEPS = 60
+ENDING = (GrantState.REVOKING, GrantState.REVOKED)
+histories = given(rng=chances)
+often = settings(max_examples=150, deadline=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a random history."""
+
+    before: GrantRecord | None
+    command: AnyCommand
+    moment: Moment
+    after: GrantRecord | None
+    verdict: object
+
+
+def history(rng: Random) -> list[Step]:
+    """Return the steps of one random history of one grant."""
+    record: GrantRecord | None = None
+    moment = Moment(now_ms=START_MS, run_id=RUNS[0])
+    steps: list[Step] = []
+    for _ in range(STEPS):
+        if rng.randrange(4) == 0:
+            moment = replace(moment, now_ms=moment.now_ms + rng.choice(TIME_STEPS_MS))
+        if rng.randrange(20) == 0:
+            moment = replace(moment, run_id=rng.choice(RUNS))
+        command = random_command(rng, record, moment)
+        after, verdict = transitions.apply(record, command, moment)
+        steps.append(
+            Step(before=record, command=command, moment=moment, after=after, verdict=verdict)
+        )
+        record = after
+    return steps
+
+
+@histories
+@often
+def test_the_order_of_consent_and_generation_never_decreases(rng: Random) -> None:
+    """Within an incarnation no command puts an older pair in the place of a newer one."""
+    for step in history(rng):
+        if step.before is not None and step.after is not None:
+            assert step.after.pair.order >= step.before.pair.order
+
+
+@histories
+@often
+def test_a_newer_pair_is_never_refused(rng: Random) -> None:
+    """Whatever the state, a commit of a newer pair is stored; under a revocation, to be revoked."""
+    for step in history(rng):
+        if not isinstance(step.command, Commit):
+            continue
+        ours, stands = step.command.pair, step.before
+        if stands is not None and ours.order <= stands.pair.order:
+            continue
+        assert step.after is not None
+        assert step.after.pair == ours
+        is_same = stands is not None and stands.pair.consent.id == ours.consent.id
+        if is_same and stands is not None and stands.state in ENDING:
+            assert step.verdict == RevokeSuccessor()
+            assert step.after.state is GrantState.REVOKING
+        else:
+            assert isinstance(step.verdict, Committed)
+            assert step.after.state is GrantState.ACTIVE
+
+
+@histories
+@often
+def test_every_command_may_come_twice(rng: Random) -> None:
+    """The record is the same afterwards, and the answer means the same to the caller."""
+    for step in history(rng):
+        again, verdict = transitions.apply(step.after, step.command, step.moment)
+
+        assert again == step.after, step.command
+        assert is_equivalent(step.command, step.verdict, verdict), (step, verdict)
+
+
+@histories
+@often
+def test_only_a_settled_doubt_or_a_client_asks_for_a_new_consent(rng: Random) -> None:
+    """Nothing but a settled denial, or a client's word, makes a grant reauth_required."""
+    for step in history(rng):
+        became = step.after is not None and step.after.state is GrantState.REAUTH_REQUIRED
+        was = step.before is not None and step.before.state is GrantState.REAUTH_REQUIRED
+        if became and not was and isinstance(step.command, Settle):
+            assert step.before is not None
+            assert step.before.state is GrantState.IN_DOUBT
+            assert step.before.hold_until_ms <= step.moment.now_ms
+        elif became and not was:
+            assert isinstance(step.command, Invalidate)
+
+
+@histories
+@often
+def test_a_revoked_consent_never_becomes_active_again(rng: Random) -> None:
+    """Once ordered, a revocation ends a consent for good, unless the tombstone is erased."""
+    for step in history(rng):
+        if step.before is None or step.after is None or step.before.state not in ENDING:
+            continue
+        if step.after.pair.consent.id == step.before.pair.consent.id:
+            assert step.after.state in ENDING
+
+
+@histories
+@often
+def test_no_mark_succeeds_within_a_quarantine(rng: Random) -> None:
+    """While spools are replayed no claim leaves any sidecar."""
+    for step in history(rng):
+        if isinstance(step.command, MarkSending) and step.verdict == Done():
+            assert step.before is not None
+            assert step.before.quarantine_until_ms <= step.moment.now_ms
+            assert step.before.run_id == step.moment.run_id
+
+
+@histories
+@often
+def test_a_claim_stands_in_the_record_only_while_it_can_matter(rng: Random) -> None:
+    """Owners stand in leased and sending, and in revoking while an answer may come."""
+    for step in history(rng):
+        if step.after is None:
+            continue
+        claiming = (GrantState.LEASED, GrantState.SENDING)
+        if step.after.state in claiming:
+            assert step.after.claim_id is not None
+        elif step.after.state is not GrantState.REVOKING:
+            assert step.after.claim_id is None
+            assert not step.after.is_probe
+
+
+@given(first=chances, second=chances)
+@often
+def test_two_spools_replayed_in_any_order_end_alike(first: Random, second: Random) -> None:
+    """Whichever replica replays first, the newest pair stands at the end."""
+    moment = Moment(now_ms=START_MS, run_id=RUNS[0])
+    pairs = [
+        step.command.pair
+        for step in history(first) + history(second)
+        if isinstance(step.command, Commit)
+    ]
+
+    forth = _replayed(pairs, moment)
+    back = _replayed(pairs[::-1], moment)
+
+    if forth is not None and back is not None:
+        assert forth.pair.order == back.pair.order == max(pair.order for pair in pairs)
+
+
+def _replayed(pairs: list[StoredPair], moment: Moment) -> GrantRecord | None:
+    record: GrantRecord | None = None
+    for pair in pairs:
+        command = Commit(pair=pair, claim_id=None, is_live=False)
+        record, _ = transitions.apply(record, command, moment)
+
+    return record

@@ -6,7 +6,7 @@ import dataclasses
 import types
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final, Union, get_args, get_origin, get_type_hints
+from typing import Final, Union, cast, get_args, get_origin, get_type_hints
 
 from sidecar.domain.events import Event
 from sidecar.domain.failure import Disposition, FailureReason, Operation
@@ -35,7 +35,7 @@ def sample(event: type[Event], **changes: object) -> Event:
     """Return an event of this type; of each enum the last member, `changes` apart."""
     hints = get_type_hints(event)
     values = {field.name: _value(hints[field.name]) for field in dataclasses.fields(event)}
-    make: Callable[..., Event] = event
+    make = cast("Callable[..., Event]", event)
     return make(**(values | changes))
 
 

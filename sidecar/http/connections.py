@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
 
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.problems import Problem
@@ -129,4 +129,6 @@ def _reason_of(error: BaseException | None) -> ProblemReason:
         return ProblemReason.HEADERS_TOO_LARGE
     if isinstance(error, BadHttpMessage) and error.message == _TOO_MANY_HEADERS:
         return ProblemReason.HEADERS_TOO_LARGE
+    if isinstance(error, InvalidURLError):
+        return ProblemReason.PATH_INVALID
     return ProblemReason.REQUEST_INVALID

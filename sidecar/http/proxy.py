@@ -164,6 +164,9 @@ class Proxy:
             started_at_s=ports.clock.elapsed_s(),
         )
         reply = Reply(request=request, clock=ports.clock, silence_s=self._options.client_silence_s)
+        if "Transfer-Encoding" in headers:
+            # The parser would take the trailers of a chunked body for headers of the next request.
+            reply.is_kept_alive = False
         return _Visit(request=request, account=account, reply=reply)
 
     def _refuse_now(self) -> Refused | None:

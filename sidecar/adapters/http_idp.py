@@ -4,11 +4,9 @@ It owns that nothing is sent before the caller said so, that no timer runs once 
 that every byte which arrived reaches the caller, however the connection ended. It must not know
 what an answer means, when to ask again, or any grant.
 
-aiohttp speaks HTTP; three things are done around it. The connector asks the caller between the
+aiohttp speaks HTTP; two things are done around it. The connector asks the caller between the
 connection and the first byte, and closes what it may not use. A tap below aiohttp keeps the raw
-bytes, since aiohttp drops what it had of an answer that breaks. And sockets are closed with a
-reset unless the answer was whole, so that the kernel never delivers a request after its sender
-died.
+bytes, since aiohttp drops what it had of an answer that breaks.
 """
 
 from __future__ import annotations
@@ -16,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import socket
 import ssl
-import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, final
@@ -36,17 +32,9 @@ from sidecar.adapters.answer_framing import (
     retry_after_s,
     unpacked,
 )
+from sidecar.adapters.idp_socket import ByteTap, claim_socket
 from sidecar.domain.secret import Secret
 from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply, TokenRequest
-
-USER_TIMEOUT_MS: Final = 15_000
-"""How long sent bytes may stay unacknowledged; it must end well before a stranger's hold does."""
-
-_HEAD_ROOM_BYTES: Final = 1 << 18
-"""What status line, headers and chunk framing may add to an answer that is kept raw."""
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_CLOSE_POLITELY: Final = struct.pack("ii", 0, 0)
 
 _LAST_PASSES: Final = 3
 """Passes of the loop after which whatever the kernel held has been handed up."""
@@ -153,7 +141,7 @@ class _AskingConnector(aiohttp.TCPConnector):
         self, *, admit: Callable[[Connection], Awaitable[None]], tls: ssl.SSLContext
     ) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - of its socket factory
-            force_close=True, limit=0, socket_factory=_socket, ssl=tls
+            force_close=True, limit=0, socket_factory=claim_socket, ssl=tls
         )
         self._admit = admit
 
@@ -173,44 +161,13 @@ class _AskingConnector(aiohttp.TCPConnector):
 
 
 @final
-class _Tap(asyncio.Protocol):
-    """Keeps every byte that arrives, and hands it on to aiohttp's protocol."""
-
-    def __init__(self, *, transport: asyncio.Transport, inner: asyncio.Protocol) -> None:
-        self.transport = transport
-        self.socket: socket.socket = transport.get_extra_info("socket")
-        self.arrived = bytearray()
-        self.closed = asyncio.get_running_loop().create_future()
-        self._inner = inner
-
-    def data_received(self, data: bytes) -> None:
-        room = ANSWER_LIMIT_BYTES + _HEAD_ROOM_BYTES - len(self.arrived)
-        self.arrived += data[:room]
-        self._inner.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._inner.connection_lost(exc)
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def pause_writing(self) -> None:
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._inner.resume_writing()
-
-
-@final
 class _Exchange:
     """One request on its way: whether it was sent, what arrived, what was told."""
 
     def __init__(self, *, before_send: BeforeSend, on_answer: OnAnswer) -> None:
         self._before_send = before_send
         self._on_answer = on_answer
-        self._tap: _Tap | None = None
+        self._tap: ByteTap | None = None
         self._is_sent = False
         self._told: TokenReply | None = None
 
@@ -223,11 +180,11 @@ class _Exchange:
         transport, protocol = connection.transport, connection.protocol
         if transport is None or protocol is None:
             raise _Withheld(is_vetoed=False)
-        self._tap = tap = _Tap(transport=transport, inner=protocol)
+        self._tap = tap = ByteTap(transport=transport, inner=protocol)
         transport.set_protocol(tap)
         if not await self._before_send():
             raise _Withheld(is_vetoed=True)
-        if self._told is not None or transport.is_closing() or tap.arrived:
+        if transport.is_closing() or tap.arrived:
             raise _Withheld(is_vetoed=False)
         self._is_sent = True
 
@@ -266,10 +223,9 @@ class _Exchange:
         if self._tap is None:
             return
         if isinstance(self._told, Answered):
-            # aiohttp may have closed it already, then there is nothing left to soften.
-            with contextlib.suppress(OSError):
-                self._tap.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_POLITELY)
-        self._tap.transport.abort()
+            self._tap.close_politely()
+        else:
+            self._tap.reset()
 
     async def closed(self) -> None:
         """Return once the socket is gone."""
@@ -287,31 +243,12 @@ class _Exchange:
             work.cancel()
         await asyncio.wait([work])
 
-    async def _read_the_last(self, tap: _Tap) -> None:
+    async def _read_the_last(self, tap: ByteTap) -> None:
         had = -1
         while self._told is None and len(tap.arrived) > had:
             had = len(tap.arrived)
             for _ in range(_LAST_PASSES):
                 await asyncio.sleep(0)
-
-
-def _socket(
-    address: tuple[
-        int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]
-    ],
-) -> socket.socket:
-    """Make a socket that the kernel forgets together with its process.
-
-    Without the two options a request written into a partition is retransmitted, and delivered,
-    after the process that sent it was killed. Keep-alive stays off: a peer that is silent for long
-    may still answer.
-    """
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family=family, type=kind, proto=protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return made
 
 
 def _form(request: TokenRequest) -> bytes:

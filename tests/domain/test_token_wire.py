@@ -118,6 +118,11 @@ def test_a_whole_body_on_a_broken_connection_counts_as_saved() -> None:
     assert reading.pair.id_token == Secret(ID_TOKEN)
 
 
+def test_a_torn_refusal_is_not_searched_for_tokens() -> None:
+    """What an error page quotes is no successor."""
+    assert failed(Broken(status=500, body=WHOLE)).reason is FailureReason.ANSWER_LOST
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -3,25 +3,68 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock fmt check test test-system test-all demo sandbox run bench docs clean
+.PHONY: help setup fmt check test test-system test-all demo sandbox run bench docs lock compose-keys clean
 
 help: ## list the verbs
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make setup PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
 
-setup: $(STAMP) ## make .venv from the lock file
+setup: $(STAMP) ## make .venv from the lock file (PYTHON=python3.12 takes another interpreter)
+
+fmt: $(STAMP) ## format, and mend what ruff can mend
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --fix --quiet .
+
+check: $(STAMP) ## lint, types, layers, spelling, files for machines; changes nothing
+	$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary && $(BIN)/pyright && $(BIN)/lint-imports
+	$(BIN)/yamllint --strict . && $(BIN)/codespell && $(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+test: $(STAMP) ## every test that needs no program of the system
+	$(BIN)/python -m pytest -m "not system" $(ARGS)
+
+test-system: $(STAMP) ## tests that drive programs of the system
+	@sh .ci/needs promtool nginx chromium
+	$(BIN)/python -m pytest -m system $(ARGS)
+
+test-all: test test-system ## both
+
+demo: $(STAMP) ## a store, the sandbox and the sidecar on this machine, and a token's life to watch
+	$(BIN)/python -m sidecar demo $(ARGS)
+
+sandbox: $(STAMP) ## the local Akoya alone (ARGS=--help lists what it can do)
+	$(BIN)/python -m sidecar sandbox $(ARGS)
+
+run: $(STAMP) ## serve with the environment, and with sidecar.env if that file is here
+	set -a; if [ -f sidecar.env ]; then . ./sidecar.env; fi; exec $(BIN)/python -m sidecar run
+
+bench: $(STAMP) ## measure what the sidecar costs
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+docs: $(STAMP) ## write the reference pages anew from the code
+	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done
+	$(BIN)/python -m sidecar reference env-example > config/sidecar.env.example
 
 lock: $(STAMP) ## resolve the dependencies anew
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --all-extras --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(PINNED) --all-extras --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(PINNED) --extra speed -c requirements.lock pyproject.toml -o requirements.runtime.lock
+	$(BIN)/uv pip compile $(PINNED) --group build -c requirements.lock -o requirements.build.lock
 
-fmt: $(STAMP) ## format
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix --quiet .
+compose-keys: $(STAMP) ## fresh keys for docker-compose.yml, in secrets/
+	sh config/compose/make-keys.sh $(BIN)/python -m sidecar keygen
+
+clean: ## remove what the verbs made, but no keys
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

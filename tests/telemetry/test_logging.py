@@ -124,7 +124,7 @@ async def test_a_forgotten_task_is_told_without_its_exception(stream: io.BytesIO
 
     loop.call_exception_handler(
         {
-            "message": f"Task exception was never retrieved <Task {CANARY}>",
+            "message": f"Task exception was never retrieved\n{CANARY} <Task {CANARY}>",
             "exception": RuntimeError(CANARY),
         }
     )

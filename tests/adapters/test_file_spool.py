@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.sealing import AesGcmSealer
-from sidecar.adapters.spool_codec import encode_record
+from sidecar.adapters.spool_codec import encode_head, encode_record
 from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.domain.record import ClaimId
 from sidecar.domain.spooled import SpoolEntry, SpoolState
@@ -218,15 +218,35 @@ def test_a_log_that_is_alive_is_not_compacted(tmp_path: Path) -> None:
     assert state_of(tmp_path) == folded(entries)
 
 
-def test_an_entry_larger_than_a_segment_is_kept(tmp_path: Path) -> None:
-    """The size of segments is no limit for an answer."""
+def test_a_snapshot_makes_what_lies_before_it_worthless(tmp_path: Path) -> None:
+    """A segment whose removal failed brings nothing back to life."""
+    directory = leave(tmp_path, [])
+    (snapshot,) = segments_of(directory)
+    ended = encode_head() + encode_record(intent(), at_s=WRITTEN_AT_S)
+    (directory / "segment-0000000000.log").write_bytes(ended)
+
+    assert state_of(tmp_path) == SpoolState()
+    assert snapshot not in segments_of(directory)
+    assert len(segments_of(directory)) == 1
+
+
+def test_an_entry_larger_than_a_segment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of segments is no limit for an answer, and its space is reserved like any other."""
     large = answer(sealed=b"x" * 10 * SMALL_SEGMENT_BYTES)
+
+    reserved: list[object] = []
+    SystemCalls(monkeypatch).after = lambda name, arguments: (
+        reserved.append(arguments[2]) if name == "posix_fallocate" else None
+    )
 
     with opened(tmp_path, segment_bytes=SMALL_SEGMENT_BYTES) as spool:
         spool.write(intent(), durable=False)
         spool.write(large, durable=True)
         spool.write(pair(5), durable=True)
 
+    assert any(isinstance(size, int) and size > 10 * SMALL_SEGMENT_BYTES for size in reserved)
     assert state_of(tmp_path) == folded([intent(), large, pair(5)])
 
 

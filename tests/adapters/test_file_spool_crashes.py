@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,21 +47,23 @@ def _life(generations: int) -> list[tuple[SpoolEntry, bool]]:
 
 @dataclass(slots=True, kw_only=True)
 class Life:
-    """A run of a spool that begins with two directories of dead owners.
+    """A run of a spool.
 
     Attributes:
+        former: What it finds, in the directories of dead owners.
         attempted: The entries given to `write` so far.
         durable: How many of them a durable write has promised.
         refused: How often `write` raised.
     """
 
     root: Path
+    former: list[SpoolEntry] = field(default_factory=lambda: FORMER)
     attempted: list[SpoolEntry] = field(default_factory=list[SpoolEntry])
     durable: int = 0
     refused: int = 0
 
     def prepare(self) -> None:
-        """Leave what the dead owners left; the first of them was cut short while it wrote."""
+        """Leave what two dead owners left, between them."""
         with opened(self.root) as first:
             leave(self.root, FORMER[1:])
             first.write(FORMER[0], durable=True)
@@ -76,13 +79,13 @@ class Life:
                     self.refused += 1
                 else:
                     self.durable = len(self.attempted) if durable else self.durable
-                assert spool.state == folded([*FORMER, *self.attempted])
+                assert spool.state == folded([*self.former, *self.attempted])
             assert spool.is_writable or self.refused
 
     def possible_states(self) -> list[SpoolState]:
         """Return what a restart may find: each prefix that has what was promised."""
         return [
-            folded([*FORMER, *self.attempted[:count]])
+            folded([*self.former, *self.attempted[:count]])
             for count in range(self.durable, len(self.attempted) + 1)
         ]
 
@@ -111,29 +114,31 @@ def test_a_killed_process_loses_no_durable_entry(
         assert state_of(copy) in possible  # what is found is not lost by finding it
 
 
+@pytest.mark.parametrize("has_former", [True, False])
 def test_a_power_failure_loses_no_durable_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_former: bool
 ) -> None:
     """Even if nothing reaches the disk but what was synced, all that was promised is there."""
-    life = Life(root=tmp_path / "root")
-    life.prepare()
-    disk = PowerCut(life.root)
+    life = Life(root=tmp_path / "disk" / "root", former=FORMER if has_former else [])
+    life.root.parent.mkdir()
+    if has_former:
+        life.prepare()
     found: list[tuple[Path, list[SpoolState]]] = []
 
-    def after(name: str, arguments: tuple[object, ...]) -> None:
-        disk.note(name, arguments)
-        copy = tmp_path / f"copy-{len(found)}"
-        disk.image(copy)
-        found.append((copy, life.possible_states()))
+    with closing(PowerCut(life.root.parent)) as disk, monkeypatch.context() as patched:
 
-    calls = SystemCalls(monkeypatch)
-    calls.after = after
-    life.live()
-    calls.after = lambda _name, _arguments: None
+        def after(name: str, arguments: tuple[object, ...]) -> None:
+            disk.note(name, arguments)
+            copy = tmp_path / f"copy-{len(found)}"
+            disk.image(copy)
+            found.append((copy / "root", life.possible_states()))
+
+        SystemCalls(patched).after = after
+        life.live()
 
     assert len(found) > 100
-    for copy, possible in found:
-        assert state_of(copy) in possible
+    for root, possible in found:
+        assert state_of(root) in possible
 
 
 def _calls_of_a_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -135,7 +135,7 @@ def _leave_each(root: Path, left: list[list[SpoolEntry]]) -> None:
 
 
 def test_the_end_of_something_in_one_directory_ends_nothing_in_another(tmp_path: Path) -> None:
-    """Each log is read for itself: an order given again elsewhere is not settled by its namesake."""
+    """Each log is read for itself: an order given again elsewhere is not settled by it."""
     order = RevocationOrdered(grant=GRANT, consent=CONSENT)
     settled = RevocationSettled(grant=GRANT, consent=CONSENT)
     _leave_each(tmp_path, [[order], [order, settled]])

@@ -146,6 +146,7 @@ def test_a_mended_spool_takes_the_next_write(rig: Rig) -> None:
     rig.set_full(True)
     with pytest.raises(SpoolError):
         rig.spool.write(pair(5), durable=True)
+    assert not rig.is_writable()
     rig.set_full(False)
 
     rig.spool.write(pair(6), durable=True)

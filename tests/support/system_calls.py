@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, final
 
@@ -96,11 +97,13 @@ class PowerCut:
     """What of `root` survives a power failure if nothing is written that was not synced.
 
     A file's bytes are those of its last sync, a directory's names those of its last sync. That is
-    the worst case: a disk may have written more.
+    the worst case: a disk may have written more. `close` it at the end.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        # Whatever is remembered stays open, or the number of a removed file would name another.
+        self._pinned = ExitStack()
         self._bytes: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
         self._directories: set[int] = set()
@@ -112,20 +115,28 @@ class PowerCut:
         if name in {"fdatasync", "fsync"}:
             self._remember(Path(f"/proc/self/fd/{arguments[0]}"))
 
+    def close(self) -> None:
+        """Let every file go."""
+        self._pinned.close()
+
     def image(self, copy: Path) -> None:
-        """Write to `copy` what the disk holds."""
+        """Write to `copy`, which must not be there, what the disk holds."""
         copy.mkdir()
         self._restore(self._root.stat().st_ino, copy)
 
     def _remember(self, path: Path) -> None:
-        node = path.stat().st_ino
+        node = self._pin(path)
         if path.is_dir():
             self._directories.add(node)
-            entries = list(os.scandir(path))
-            self._names[node] = {entry.name: entry.inode() for entry in entries}
-            self._directories |= {entry.inode() for entry in entries if entry.is_dir()}
+            self._names[node] = {child.name: self._pin(child) for child in path.iterdir()}
+            self._directories |= {child.stat().st_ino for child in path.iterdir() if child.is_dir()}
         else:
             self._bytes[node] = path.read_bytes()
+
+    def _pin(self, path: Path) -> int:
+        descriptor = os.open(path, os.O_RDONLY)
+        self._pinned.callback(os.close, descriptor)
+        return os.fstat(descriptor).st_ino
 
     def _restore(self, node: int, copy: Path) -> None:
         for name, child in self._names.get(node, {}).items():

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 
 from sidecar.adapters.redis_codec import SCHEMA, RecordUnreadable, decode, decode_flat, encode
 from sidecar.domain.record import GrantRecord
-from tests.support.records import active, sending
+from tests.support.records import DENIED, MINE, active, sending
 from tests.support.strategies import records
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING_SET = replace(
+    sending(),
+    pair=replace(active(1).pair, issued_at_s=1),
+    lease_until_ms=1,
+    claim_id=MINE,
+    is_probe=True,
+    quarantine_until_ms=1,
+    not_before_ms=1,
+    failures=1,
+    last_error=DENIED,
+    changed_at_ms=1,
+    cool_until_ms=1,
+    cool_count=1,
+    cool_product="balances",
+)
 
 
 @given(record=records())
@@ -48,3 +69,14 @@ def test_a_damaged_record_is_refused_without_quoting_it(damage: dict[bytes, byte
 
     assert "CANARY" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+def test_every_field_is_documented_and_nothing_else_is() -> None:
+    """Whoever looks after the server can read what lies there."""
+    page = (ROOT / "docs" / "reference" / "redis-keys.md").read_text(encoding="utf-8")
+    table = page.partition("## Fields of a record")[2].partition("## Commands")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
+
+    written = {name.decode() for name in encode(EVERYTHING_SET)}
+
+    assert sorted(documented) == sorted(written)

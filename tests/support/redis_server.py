@@ -38,31 +38,42 @@ def server_program() -> str:
 class RedisServer:
     """One server process on a unix socket and a loopback port, with its data in `directory`.
 
+    It appends each write to disk at once if it `keeps_writes`; with a `config` that decides.
+
     Attributes:
         url: Its address over TCP.
         unix_url: Its address over the unix socket.
     """
 
-    def __init__(self, directory: Path, *, keeps_writes: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, keeps_writes: bool = False, config: Path | None = None
+    ) -> None:
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.unix_url = f"unix://{directory}/redis.sock"
         self._directory = directory
         self._keeps_writes = keeps_writes
+        self._config = config
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process, again with the same data if it ran before; return when it answers."""
-        persistence = ("yes", "always") if self._keeps_writes else ("no", "no")
         command = (
-            *(server_program(), "--bind", "127.0.0.1", "--port", str(self.port)),
+            *(server_program(), *self._configuration()),
+            *("--bind", "127.0.0.1", "--port", str(self.port)),
             *("--unixsocket", str(self._directory / "redis.sock")),
-            *("--dir", str(self._directory), "--logfile", "redis.log", "--save", ""),
-            *("--appendonly", persistence[0], "--appendfsync", persistence[1]),
+            *("--dir", str(self._directory), "--logfile", "redis.log"),
         )
         self._process = subprocess.Popen(command)
         with self.client() as client:
             client.ping()
+
+    def _configuration(self) -> tuple[str, ...]:
+        if self._config is not None:
+            return (str(self._config),)
+        if self._keeps_writes:
+            return ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+        return ("--save", "", "--appendonly", "no")
 
     def client(self) -> Any:
         """Return a synchronous client that waits until the server answers."""

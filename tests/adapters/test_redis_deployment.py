@@ -1,0 +1,102 @@
+"""The Redis that the project recommends is one that the sidecar can work with."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.adapters.system import SystemClock
+from sidecar.domain.commands import Committed, Done, Leased
+from sidecar.domain.events import Event
+from sidecar.domain.record import GrantId, GrantState
+from sidecar.ports import Distress, Notice, StoreUnavailable
+from tests.support.records import acquire, live, mark, pair
+from tests.support.redis_server import RedisServer
+from tests.support.wait import eventually
+
+CONFIG = Path(__file__).parents[2] / "config" / "redis" / "redis.conf"
+RULE = re.compile(r"^#   user sidecar (.*)\n#     (.*)\n#     (.*)$", re.MULTILINE)
+GRANT = GrantId("0a" * 16)
+
+
+class Unheard:
+    def observe(self, event: Event) -> None:
+        pass
+
+
+@pytest.fixture
+def recommended() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
+        server = RedisServer(Path(directory), config=CONFIG)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def store_at(url: str, prefix: str = "sidecar") -> RedisTokenStore:
+    return RedisTokenStore(url=url, prefix=prefix, observer=Unheard(), clock=SystemClock())
+
+
+async def first_hint(store: RedisTokenStore) -> Notice | Distress:
+    """Call the fleet until its listener hears of it."""
+    heard = asyncio.ensure_future(anext(store.listen()))
+    await eventually(
+        lambda: store.call_fleet(GRANT), lambda _: heard.done(), within_s=5, what="a hint"
+    )
+    return await heard
+
+
+async def test_the_recommended_configuration_starts_and_needs_no_advice(
+    recommended: RedisServer,
+) -> None:
+    """A server started with config/redis/redis.conf runs, and nothing about it is risky."""
+    store = store_at(recommended.url)
+
+    advice = await store.inspect()
+    await store.close()
+
+    assert advice == ()
+
+
+async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -> None:
+    """A user with just these rights can do everything, and nothing beyond the sidecar's keys."""
+    rule = re.search(
+        r"^#   user sidecar (.*)\n#     (.*)\n#     (.*)$", CONFIG.read_text(), re.MULTILINE
+    )
+    assert rule is not None
+    rights = " ".join(rule.groups()).replace(">change-me", ">secret").split()
+    with recommended.client() as client:
+        client.execute_command("ACL", "SETUSER", "sidecar", *rights)
+    address = f"redis://sidecar:secret@127.0.0.1:{recommended.port}/0"
+    store, stranger = store_at(address), store_at(address, "another-application")
+
+    await store.apply(GRANT, live(pair(), None))
+    met = await store.meet((await store.probe()).run_id)
+    leased = await store.apply(GRANT, acquire(pair().position, met=met))
+    marked = await store.apply(GRANT, mark(pair().position))
+    committed = await store.apply(GRANT, live(pair(1)))
+    _, page = await store.scan("", 10)
+    await store.tell(GRANT, GrantState.ACTIVE, "")
+    fed = await store.feed("", 10)
+    await store.take_canary("credentials", 10)
+    advice = await store.inspect()
+    hint = await first_hint(store)
+    with pytest.raises(StoreUnavailable, match=r"^NoPermissionError$"):
+        await stranger.read(GRANT)
+    await store.close()
+    await stranger.close()
+
+    assert isinstance(leased, Leased)
+    assert marked == Done()
+    assert isinstance(committed, Committed)
+    assert len(page) == len(fed) == 1
+    assert advice == ()
+    assert hint == Distress(grant=GRANT)

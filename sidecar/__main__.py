@@ -74,7 +74,7 @@ def _run(environ: Environ) -> int:
 
 
 def _settings(environ: Environ, *, told_to: TextIO) -> Settings | None:
-    from sidecar.settings import Settings, load  # noqa: PLC0415 - pydantic takes its time
+    from sidecar.settings import Settings, load  # noqa: PLC0415 - not for help
 
     loaded = load(environ)
     if isinstance(loaded, Settings):

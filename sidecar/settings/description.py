@@ -6,20 +6,20 @@ It reads the fields of `Settings` and decides no wording of a page.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal, get_args, get_origin
-
-from annotated_types import Ge, Le
-from pydantic.fields import FieldInfo
+from dataclasses import dataclass, fields
+from typing import Final
 
 from sidecar.domain.secret import Secret
-from sidecar.settings.forms import Form
+from sidecar.settings.forms import MEANING, Between, Form
 from sidecar.settings.loading import is_from_file, variable_of
 from sidecar.settings.model import SECTIONS, Settings
+from sidecar.settings.reading import REQUIRED, choices_of, kind_of, marks_of
 
 SPOKEN_DEFAULTS: Final = {
     "refresh_lead_s": "auto",
     "brake_limit": "auto",
+    "socket_mode": "0600",
+    "methods": "GET,POST",
     "redis_url": "redis://127.0.0.1:6379/0",
 }
 """Defaults that the value itself does not tell."""
@@ -47,59 +47,42 @@ class Variable:
 def variables() -> Iterator[Variable]:
     """Yield every variable in the order of the reference."""
     section = ""
-    for field, info in Settings.model_fields.items():
-        section = SECTIONS.get(field, section)
+    for each in fields(Settings):
+        section = SECTIONS.get(each.name, section)
+        is_required = each.name in REQUIRED
         yield Variable(
-            name=variable_of(field),
+            name=variable_of(each.name),
             section=section,
-            accepts=_accepts(info),
-            default=_default(field, info),
-            meaning=info.description or "",
-            is_required=info.is_required(),
-            is_from_file=is_from_file(field),
+            accepts=_accepts(each.name),
+            default="" if is_required else _default(each.name, each.default),
+            meaning=each.metadata[MEANING],
+            is_required=is_required,
+            is_from_file=is_from_file(each.name),
         )
 
 
-def _default(field: str, info: FieldInfo) -> str:
-    if field in SPOKEN_DEFAULTS:
-        return SPOKEN_DEFAULTS[field]
-    if info.is_required():
-        return ""
-    if field == "socket_mode":
-        return f"0{info.default:o}"
-    if field == "methods":
-        return ",".join(info.default)
-    match info.default:
+def _default(name: str, value: object) -> str:
+    if name in SPOKEN_DEFAULTS:
+        return SPOKEN_DEFAULTS[name]
+    match value:
         case None | () | Secret():
             return ""
-        case bool(value):
+        case bool():
             return str(value).lower()
-        case float(value):
+        case float():
             return f"{value:.10g}"
-        case value:
+        case _:
             return str(value)
 
 
-def _accepts(info: FieldInfo) -> str:
-    for mark in _marks(info):
+def _accepts(name: str) -> str:
+    for mark in marks_of(name):
         if isinstance(mark, Form):
             return mark.text
-    if get_origin(info.annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(info.annotation))
-    if info.annotation is bool:
-        return "`true` or `false`"
-    return _bounds(info)
-
-
-def _bounds(info: FieldInfo) -> str:
-    noun = "whole number" if info.annotation is int else "number"
-    low = next((mark.ge for mark in info.metadata if isinstance(mark, Ge)), None)
-    high = next((mark.le for mark in info.metadata if isinstance(mark, Le)), None)
-    from_low = "" if low is None else f" from {low}"
-    return f"{noun}{from_low}" + ("" if high is None else f" to {high}")
-
-
-def _marks(info: FieldInfo) -> Iterator[object]:
-    yield from info.metadata
-    for part in get_args(info.annotation):
-        yield from getattr(part, "__metadata__", ())
+        if isinstance(mark, Between):
+            noun = "whole number" if kind_of(name) is int else "number"
+            to_high = "" if mark.high is None else f" to {mark.high}"
+            return f"{noun} from {mark.low}{to_high}"
+    if choices := choices_of(name):
+        return ", ".join(f"`{choice}`" for choice in choices)
+    return "`true` or `false`"

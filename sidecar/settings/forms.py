@@ -6,14 +6,13 @@ A refusal never repeats the text, since the text may be a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic_core import PydanticCustomError
-
 VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 """ASCII without spaces and control characters."""
+MEANING: Final = "meaning"
 
 
 class FromFile:
@@ -30,24 +29,32 @@ class Form:
     text: str
 
 
-def refusal(sentence: str) -> PydanticCustomError:
-    """Return the error that makes pydantic report exactly `sentence`."""
-    return PydanticCustomError("shape", "{sentence}", {"sentence": sentence})
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """How the text of a field becomes its value; raises `Refused`."""
+
+    parse: Callable[[str], object]
 
 
-def text_of(value: object) -> str:
-    """Return `value`, which must be text.
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Bounds of a number, both included."""
 
-    Raises:
-        PydanticCustomError: It is something else.
-    """
-    if not isinstance(value, str):
-        raise refusal("must be text")
-    return value
+    low: float
+    high: float | None = None
+
+
+class Refused(Exception):
+    """A text is not what its variable accepts; `str` of it says what is, and never the text."""
+
+
+def meaning(sentence: str) -> Mapping[str, str]:
+    """Return the metadata of a field that means `sentence`."""
+    return {MEANING: sentence}
 
 
 def refuse_repeats(values: Iterable[object], sentence: str) -> None:
-    """Raise `refusal` of `sentence` if two of `values` are equal."""
+    """Raise `Refused` of `sentence` if two of `values` are equal."""
     listed = list(values)
     if len(set(listed)) < len(listed):
-        raise refusal(sentence)
+        raise Refused(sentence)

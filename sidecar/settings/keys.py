@@ -10,10 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from pydantic import PlainValidator
-
 from sidecar.domain.secret import Secret
-from sidecar.settings.forms import FROM_FILE, VISIBLE, Form, refusal, refuse_repeats, text_of
+from sidecar.settings.forms import FROM_FILE, VISIBLE, Form, Parser, Refused, refuse_repeats
 
 KEY_BYTES: Final = 32
 SHORTEST_KEY: Final = 32
@@ -46,48 +44,48 @@ def split_keys(text: str) -> tuple[NamedKey, ...]:
     """Return the keys of ``name:key[,name:key...]``.
 
     Raises:
-        PydanticCustomError: The text has another shape, a name or a key stands twice, or a key is
+        Refused: The text has another shape, a name or a key stands twice, or a key is
             short.
     """
     keys: list[NamedKey] = []
     for part in text.split(","):
         name, colon, key = part.strip().partition(":")
         if not colon or not _NAME.fullmatch(name):
-            raise refusal("must be name:key[,name:key...], names of A-Z a-z 0-9 . _ -")
+            raise Refused("must be name:key[,name:key...], names of A-Z a-z 0-9 . _ -")
         if not VISIBLE.fullmatch(key):
-            raise refusal("keys must be visible ASCII characters without spaces")
+            raise Refused("keys must be visible ASCII characters without spaces")
         if len(key) < SHORTEST_KEY:
-            raise refusal(f"keys must have at least {SHORTEST_KEY} characters")
+            raise Refused(f"keys must have at least {SHORTEST_KEY} characters")
         keys.append(NamedKey(name=name, key=Secret(key)))
     refuse_repeats((key.name for key in keys), "the same name stands twice")
     refuse_repeats((key.key for key in keys), "the same key stands twice")
     return tuple(keys)
 
 
-def _named_keys(value: object) -> tuple[NamedKey, ...]:
-    return split_keys(text_of(value))
+def _named_keys(value: str) -> tuple[NamedKey, ...]:
+    return split_keys(value)
 
 
 def _decode_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except ValueError:
-        raise refusal(f"must hold {KEY_BYTES} bytes in base64") from None
+        raise Refused(f"must hold {KEY_BYTES} bytes in base64") from None
     if len(key) != KEY_BYTES:
-        raise refusal(f"must hold {KEY_BYTES} bytes in base64")
+        raise Refused(f"must hold {KEY_BYTES} bytes in base64")
     return key
 
 
-def _hash_key(value: object) -> bytes:
-    return _decode_key(text_of(value))
+def _hash_key(value: str) -> bytes:
+    return _decode_key(value)
 
 
-def _sealing_keys(value: object) -> tuple[SealingKey, ...]:
+def _sealing_keys(value: str) -> tuple[SealingKey, ...]:
     keys: list[SealingKey] = []
-    for part in text_of(value).split(","):
+    for part in value.split(","):
         key_id, colon, key = part.strip().partition(":")
         if not colon or not _NAME.fullmatch(key_id):
-            raise refusal("must be kid:base64key[,kid:base64key...], kid of A-Z a-z 0-9 . _ -")
+            raise Refused("must be kid:base64key[,kid:base64key...], kid of A-Z a-z 0-9 . _ -")
         keys.append(SealingKey(key_id=key_id, key=_decode_key(key)))
     refuse_repeats((key.key_id for key in keys), "the same key id stands twice")
     refuse_repeats((key.key for key in keys), "the same key stands twice")
@@ -96,14 +94,14 @@ def _sealing_keys(value: object) -> tuple[SealingKey, ...]:
 
 NamedKeys = Annotated[
     tuple[NamedKey, ...],
-    PlainValidator(_named_keys),
+    Parser(_named_keys),
     FROM_FILE,
     Form(f"`name:key[,name:key…]`, keys of at least {SHORTEST_KEY} characters"),
 ]
-HashKey = Annotated[bytes, PlainValidator(_hash_key), FROM_FILE, Form("32 bytes in base64")]
+HashKey = Annotated[bytes, Parser(_hash_key), FROM_FILE, Form("32 bytes in base64")]
 SealingKeys = Annotated[
     tuple[SealingKey, ...],
-    PlainValidator(_sealing_keys),
+    Parser(_sealing_keys),
     FROM_FILE,
     Form("`kid:base64key[,kid:base64key…]`, 32 bytes each"),
 ]

@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
-from sidecar.settings.forms import FROM_FILE
+from sidecar.settings.forms import FROM_FILE, Refused
 from sidecar.settings.model import PREFIX, Settings
+from sidecar.settings.reading import REQUIRED, marks_of, read
 from sidecar.settings.rules import Problem, broken_rules
 
 FILE_SUFFIX: Final = "_FILE"
 LARGEST_SECRET_BYTES: Final = 65536
 
-PLAIN_SENTENCES: Final = {
-    "missing": "is required",
-    "bool_parsing": "must be true or false",
-    "float_parsing": "must be a number",
-    "int_parsing": "must be a whole number",
-}
-
 _INJECTED: Final = re.compile(r"SIDECAR_(SERVICE_\w+|PORT(_\w+)?)")
 """What Kubernetes puts into every container for a Service named ``sidecar``."""
+
+
+NAMES: Final = tuple(field.name for field in fields(Settings))
 
 
 def variable_of(field: str) -> str:
@@ -40,11 +35,7 @@ def variable_of(field: str) -> str:
 
 def is_from_file(field: str) -> bool:
     """Whether a field's variable may be given as ``<name>_FILE``."""
-    info = Settings.model_fields[field]
-    return FROM_FILE in info.metadata or any(
-        FROM_FILE in getattr(part, "__metadata__", ())
-        for part in getattr(info.annotation, "__args__", ())
-    )
+    return FROM_FILE in marks_of(field)
 
 
 def load(environ: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
@@ -54,41 +45,41 @@ def load(environ: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
     """
     problems = list(_unknown_names(environ))
     texts: dict[str, str] = {}
-    for field in Settings.model_fields:
+    for field in NAMES:
         found = _text(field, environ)
         if isinstance(found, Problem):
             problems.append(found)
         elif found:
             texts[field] = found
     reported = {problem.variable.removesuffix(FILE_SUFFIX) for problem in problems}
-    settings = _validate(texts)
-    if not isinstance(settings, Settings):
-        problems += [problem for problem in settings if problem.variable not in reported]
+    values, refused = _read_all(texts)
+    problems += [problem for problem in refused if problem.variable not in reported]
     problems += broken_rules(texts)
-    if problems or not isinstance(settings, Settings):
+    if problems:
         return tuple(sorted(problems, key=_place))
-    return settings
+    make = cast("Callable[..., Settings]", Settings)
+    return make(**values)
 
 
 def _place(problem: Problem) -> tuple[int, str]:
-    names = [variable_of(field) for field in Settings.model_fields]
+    names = [variable_of(field) for field in NAMES]
     known = problem.variable in names
     return (names.index(problem.variable) if known else len(names), problem.variable)
 
 
-def _validate(texts: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
-    try:
-        return Settings.model_validate(texts)
-    except ValidationError as error:
-        # The flags matter: by default an error repeats the value, secrets included.
-        details = error.errors(include_input=False, include_context=False, include_url=False)
-        return tuple(_said_plainly(detail) for detail in details)
-
-
-def _said_plainly(detail: ErrorDetails) -> Problem:
-    message = detail["msg"].partition(", unable to")[0].replace("Input should be ", "must be ")
-    sentence = PLAIN_SENTENCES.get(detail["type"], message)
-    return Problem(variable=variable_of(str(detail["loc"][0])), sentence=sentence)
+def _read_all(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+    values: dict[str, object] = {}
+    problems: list[Problem] = []
+    for field in NAMES:
+        if field not in texts:
+            if field in REQUIRED:
+                problems.append(Problem(variable=variable_of(field), sentence="is required"))
+            continue
+        try:
+            values[field] = read(field, texts[field])
+        except Refused as refused:
+            problems.append(Problem(variable=variable_of(field), sentence=str(refused)))
+    return values, problems
 
 
 def _text(field: str, environ: Mapping[str, str]) -> str | Problem:
@@ -115,7 +106,7 @@ def _text(field: str, environ: Mapping[str, str]) -> str | Problem:
 def known_names() -> tuple[str, ...]:
     """Return every name that may be set, the ``_FILE`` ones included."""
     names: list[str] = []
-    for field in Settings.model_fields:
+    for field in NAMES:
         names.append(variable_of(field))
         if is_from_file(field):
             names.append(variable_of(field) + FILE_SUFFIX)

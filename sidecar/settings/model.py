@@ -6,12 +6,12 @@ is the variable ``SIDECAR_X``. What two variables must mean together is in `rule
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal, final
-
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal, final
 
 from sidecar.domain.addresses import TcpAddress
 from sidecar.domain.secret import Secret
+from sidecar.settings.forms import Between, meaning
 from sidecar.settings.keys import HashKey, NamedKeys, SealingKeys
 from sidecar.settings.values import (
     Address,
@@ -58,248 +58,249 @@ SECTIONS: Final = {
 
 
 @final
-class Settings(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
     """What an operator decided; frozen. Spans are seconds; its `repr` shows no secret."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-        arbitrary_types_allowed=True,
+    akoya_client_id: Visible = field(
+        metadata=meaning("The app's client id at Akoya."),
     )
-
-    akoya_client_id: Visible = Field(
-        description="The app's client id at Akoya.",
-    )
-    akoya_client_secret: PlainSecret = Field(
+    akoya_client_secret: PlainSecret = field(
         repr=False,
-        description="The app's client secret at Akoya.",
+        metadata=meaning("The app's client secret at Akoya."),
     )
-    akoya_environment: Literal["sandbox", "production"] = Field(
+    akoya_environment: Literal["sandbox", "production"] = field(
         default="sandbox",
-        description="Chooses the hosts of the token service and of the data APIs.",
+        metadata=meaning("Chooses the hosts of the token service and of the data APIs."),
     )
-    idp_url: HttpUrl | None = Field(
+    idp_url: HttpUrl | None = field(
         default=None,
-        description="The token service; by default "
-        f"`{IDP_URLS['sandbox']}` or `{IDP_URLS['production']}`, by environment.",
+        metadata=meaning(
+            "The token service; by default "
+            f"`{IDP_URLS['sandbox']}` or `{IDP_URLS['production']}`, by environment."
+        ),
     )
-    products_url: HttpUrl | None = Field(
+    products_url: HttpUrl | None = field(
         default=None,
-        description="The data APIs; by default "
-        f"`{PRODUCTS_URLS['sandbox']}` or `{PRODUCTS_URLS['production']}`, by environment.",
+        metadata=meaning(
+            "The data APIs; by default "
+            f"`{PRODUCTS_URLS['sandbox']}` or `{PRODUCTS_URLS['production']}`, by environment."
+        ),
     )
-    revoke_path: UrlPath = Field(
+    revoke_path: UrlPath = field(
         default="/revoke",
-        description=(
+        metadata=meaning(
             "Path of the token service's revocation; some documentation says `/token/revoke`."
         ),
     )
-    redirect_uri: RedirectUri | None = Field(
+    redirect_uri: RedirectUri | None = field(
         default=None,
-        description="Redirect URI of code exchanges that name none.",
+        metadata=meaning("Redirect URI of code exchanges that name none."),
     )
-    scopes: Scopes = Field(
+    scopes: Scopes = field(
         default="openid profile offline_access",
-        description="Scopes of the authorize URLs that the grants API makes.",
+        metadata=meaning("Scopes of the authorize URLs that the grants API makes."),
     )
-    refresh_auth: Literal["body", "basic"] = Field(
+    refresh_auth: Literal["body", "basic"] = field(
         default="body",
-        description=(
+        metadata=meaning(
             "Where token requests carry the client's credentials; Akoya documents the body."
         ),
     )
-    idp_connect_timeout_s: Annotated[float, Field(ge=0.1, le=7)] = Field(
+    idp_connect_timeout_s: Annotated[float, Between(0.1, 7)] = field(
         default=5.0,
-        description=(
+        metadata=meaning(
             "How long a connection to the token service may take; bounded by the lease of a claim."
         ),
     )
-    idp_timeout_s: Annotated[float, Field(ge=1, le=300)] = Field(
+    idp_timeout_s: Annotated[float, Between(1, 300)] = field(
         default=15.0,
-        description=(
+        metadata=meaning(
             "How long a caller of the grants API waits for Akoya; the exchange itself goes on."
         ),
     )
-    redis_url: RedisUrl = Field(
+    redis_url: RedisUrl = field(
         default=Secret("redis://127.0.0.1:6379/0"),
         repr=False,
-        description="The Redis or Valkey server that the fleet shares.",
+        metadata=meaning("The Redis or Valkey server that the fleet shares."),
     )
-    redis_prefix: KeyPrefix = Field(
+    redis_prefix: KeyPrefix = field(
         default="sidecar",
-        description="First part of every key.",
+        metadata=meaning("First part of every key."),
     )
-    encryption_keys: SealingKeys = Field(
+    encryption_keys: SealingKeys = field(
         repr=False,
-        description="Keys that seal tokens; the first seals, all of them open.",
+        metadata=meaning("Keys that seal tokens; the first seals, all of them open."),
     )
-    hash_key: HashKey = Field(
+    hash_key: HashKey = field(
         repr=False,
-        description=(
+        metadata=meaning(
             "Key of the grant ids, log tags and fingerprints; never rotated, the same in the "
             "whole fleet."
         ),
     )
-    spool_dir: Directory = Field(
+    spool_dir: Directory = field(
         default="/var/lib/akoya-sidecar/spool",
-        description="Where pairs lie that are not yet safe in the store; must survive a restart.",
+        metadata=meaning(
+            "Where pairs lie that are not yet safe in the store; must survive a restart."
+        ),
     )
-    proxy_listen: Address = Field(
+    proxy_listen: Address = field(
         default=TcpAddress(host="127.0.0.1", port=8080),
-        description="Address of the proxy; port 0 picks a free one and logs it.",
+        metadata=meaning("Address of the proxy; port 0 picks a free one and logs it."),
     )
-    control_listen: Address = Field(
+    control_listen: Address = field(
         default=TcpAddress(host="127.0.0.1", port=8081),
-        description="Address of the grants API.",
+        metadata=meaning("Address of the grants API."),
     )
-    metrics_listen: Address = Field(
+    metrics_listen: Address = field(
         default=TcpAddress(host="0.0.0.0", port=9464),  # noqa: S104 - Prometheus and the kubelet ask
-        description="Address of the metrics and the probes; they say nothing secret.",
+        metadata=meaning("Address of the metrics and the probes; they say nothing secret."),
     )
-    socket_mode: SocketMode = Field(
+    socket_mode: SocketMode = field(
         default=0o600,
-        description="Mode of Unix sockets.",
+        metadata=meaning("Mode of Unix sockets."),
     )
-    client_keys: NamedKeys = Field(
+    client_keys: NamedKeys = field(
         default=(),
         repr=False,
-        description=(
+        metadata=meaning(
             "Keys of clients; when set, a proxied request needs `Sidecar-Key`. The name is "
             "the log field `client`."
         ),
     )
-    control_keys: NamedKeys = Field(
+    control_keys: NamedKeys = field(
         repr=False,
-        description="Keys of the grants API: `Authorization: Bearer <key>`.",
+        metadata=meaning("Keys of the grants API: `Authorization: Bearer <key>`."),
     )
-    control_tls_cert: ReadableFile | None = Field(
+    control_tls_cert: ReadableFile | None = field(
         default=None,
-        description="Certificate chain (PEM) of the control listener.",
+        metadata=meaning("Certificate chain (PEM) of the control listener."),
     )
-    control_tls_key: ReadableFile | None = Field(
+    control_tls_key: ReadableFile | None = field(
         default=None,
-        description="Private key (PEM) of that certificate.",
+        metadata=meaning("Private key (PEM) of that certificate."),
     )
-    allow_unauthenticated: bool = Field(
+    allow_unauthenticated: bool = field(
         default=False,
-        description=(
+        metadata=meaning(
             "Lets the proxy listen beyond loopback without client keys: whoever reaches it "
             "acts for every user."
         ),
     )
-    allow_plaintext_control: bool = Field(
+    allow_plaintext_control: bool = field(
         default=False,
-        description=(
+        metadata=meaning(
             "Lets the control listener listen beyond loopback without TLS: its keys can be "
             "read on the way."
         ),
     )
-    refresh_ahead: Literal["active", "all", "off"] = Field(
+    refresh_ahead: Literal["active", "all", "off"] = field(
         default="active",
-        description=(
+        metadata=meaning(
             "Which grants are refreshed before they expire: those in use, all, or none (only "
             "on use)."
         ),
     )
-    active_window_s: Annotated[float, Field(ge=60, le=31536000)] = Field(
+    active_window_s: Annotated[float, Between(60, 31536000)] = field(
         default=86400.0,
-        description="How recently a grant must have been used to count as in use.",
+        metadata=meaning("How recently a grant must have been used to count as in use."),
     )
-    keepalive_s: Annotated[float, Field(ge=0, le=31536000)] = Field(
+    keepalive_s: Annotated[float, Between(0, 31536000)] = field(
         default=0.0,
-        description=(
+        metadata=meaning(
             "Refreshes idle grants this often, so that refresh tokens do not die of disuse; 0 "
             "is off."
         ),
     )
-    refresh_lead_s: LeadSeconds = Field(
+    refresh_lead_s: LeadSeconds = field(
         default=None,
-        description=(
+        metadata=meaning(
             "How long before its expiry an id_token is refreshed; auto is a fifth of its "
             "life, 60 s to 30 min, jittered, never more than half."
         ),
     )
-    id_token_max_age_s: Annotated[float, Field(ge=60, le=604800)] = Field(
+    id_token_max_age_s: Annotated[float, Between(60, 604800)] = field(
         default=86400.0,
-        description="Upper bound on the trusted life of an id_token.",
+        metadata=meaning("Upper bound on the trusted life of an id_token."),
     )
-    refresh_wait_s: Annotated[float, Field(ge=0.1, le=120)] = Field(
+    refresh_wait_s: Annotated[float, Between(0.1, 120)] = field(
         default=10.0,
-        description=(
+        metadata=meaning(
             "How long a request waits for a refresh before it is answered 503; the refresh goes on."
         ),
     )
-    probe_policy: Literal["after_hold", "owner_only", "manual"] = Field(
+    probe_policy: Literal["after_hold", "owner_only", "manual"] = field(
         default="after_hold",
-        description="Who may present a refresh token again whose answer was lost with its owner.",
+        metadata=meaning(
+            "Who may present a refresh token again whose answer was lost with its owner."
+        ),
     )
-    brake_limit: BrakeLimit = Field(
+    brake_limit: BrakeLimit = field(
         default=None,
-        description=(
+        metadata=meaning(
             "Grants that may turn `reauth_required` in ten minutes before the brake stops all "
             "claims."
         ),
     )
-    user_header: UserHeader = Field(
+    user_header: UserHeader = field(
         default="Sidecar-User",
-        description="Header that names the end user of a proxied request.",
+        metadata=meaning("Header that names the end user of a proxied request."),
     )
-    methods: Methods = Field(
+    methods: Methods = field(
         default=("GET", "POST"),
-        description="Methods that the proxy accepts.",
+        metadata=meaning("Methods that the proxy accepts."),
     )
-    replay_body_max_bytes: Annotated[int, Field(ge=0, le=64 * MIB)] = Field(
+    replay_body_max_bytes: Annotated[int, Between(0, 64 * MIB)] = field(
         default=65536,
-        description=(
+        metadata=meaning(
             "Request bodies up to this size are kept, so that a healed request can be repeated."
         ),
     )
-    max_request_bytes: Annotated[int, Field(ge=0)] = Field(
+    max_request_bytes: Annotated[int, Between(0)] = field(
         default=0,
-        description="Largest request body, else 413; 0 is no limit.",
+        metadata=meaning("Largest request body, else 413; 0 is no limit."),
     )
-    max_in_flight: Annotated[int, Field(ge=1, le=1000000)] = Field(
+    max_in_flight: Annotated[int, Between(1, 1000000)] = field(
         default=1000,
-        description="Proxied requests at a time; beyond it 503 with `Retry-After`.",
+        metadata=meaning("Proxied requests at a time; beyond it 503 with `Retry-After`."),
     )
-    upstream_connect_timeout_s: Annotated[float, Field(ge=0.1, le=60)] = Field(
+    upstream_connect_timeout_s: Annotated[float, Between(0.1, 60)] = field(
         default=5.0,
-        description="How long a connection to the data APIs may take.",
+        metadata=meaning("How long a connection to the data APIs may take."),
     )
-    upstream_timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = Field(
+    upstream_timeout_s: Annotated[float, Between(0.1, 3600)] = field(
         default=30.0,
-        description="Longest silence of the data APIs between two reads.",
+        metadata=meaning("Longest silence of the data APIs between two reads."),
     )
-    upstream_retries: Annotated[int, Field(ge=0, le=3)] = Field(
+    upstream_retries: Annotated[int, Between(0, 3)] = field(
         default=0,
-        description=(
+        metadata=meaning(
             "Repeats of a GET after a connect failure, 408, 429 or 5xx, within a retry budget."
         ),
     )
-    ca_file: ReadableFile | None = Field(
+    ca_file: ReadableFile | None = field(
         default=None,
-        description="CA certificates (PEM) for the token service, the data APIs and Redis.",
+        metadata=meaning("CA certificates (PEM) for the token service, the data APIs and Redis."),
     )
-    egress_proxy: EgressUrl | None = Field(
+    egress_proxy: EgressUrl | None = field(
         default=None,
         repr=False,
-        description="HTTP proxy for the token service and the data APIs.",
+        metadata=meaning("HTTP proxy for the token service and the data APIs."),
     )
-    drain_timeout_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+    drain_timeout_s: Annotated[float, Between(0, 3600)] = field(
         default=100.0,
-        description=(
+        metadata=meaning(
             "Longest wait after SIGTERM; normally done as soon as the claims in flight are."
         ),
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Literal["debug", "info", "warning", "error"] = field(
         default="info",
-        description="Least level that is logged.",
+        metadata=meaning("Least level that is logged."),
     )
-    log_format: Literal["json", "console"] = Field(
+    log_format: Literal["json", "console"] = field(
         default="json",
-        description="One JSON object a line, or lines for people.",
+        metadata=meaning("One JSON object a line, or lines for people."),
     )
 
     @property

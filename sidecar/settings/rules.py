@@ -6,18 +6,18 @@ A text that does not parse is the business of its own field: a rule then says no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Final
 
-from pydantic_core import PydanticCustomError
-
 from sidecar.domain.addresses import ListenAddress, TcpAddress, parse_address
 from sidecar.domain.secret import Secret
+from sidecar.settings.forms import Refused
 from sidecar.settings.keys import split_keys
 from sidecar.settings.model import PREFIX, Settings
+from sidecar.settings.reading import TRUE_TEXTS
 
-TRUE_TEXTS: Final = frozenset({"1", "on", "t", "true", "y", "yes"})
+DEFAULTS: Final = {each.name: each.default for each in fields(Settings)}
 LISTENERS: Final = ("proxy_listen", "control_listen", "metrics_listen")
 
 
@@ -102,10 +102,8 @@ def _problem(field: str, sentence: str) -> Problem:
     return Problem(variable=PREFIX + field.upper(), sentence=sentence)
 
 
-def _address(texts: Texts, field: str) -> ListenAddress | None:
-    if field in texts:
-        return parse_address(texts[field])
-    return parse_address(str(Settings.model_fields[field].default))
+def _address(texts: Texts, name: str) -> ListenAddress | None:
+    return parse_address(texts.get(name) or str(DEFAULTS[name]))
 
 
 def _is_true(texts: Texts, field: str) -> bool:
@@ -117,5 +115,5 @@ def _keys(texts: Texts, field: str) -> frozenset[Secret]:
         return frozenset()
     try:
         return frozenset(named.key for named in split_keys(texts[field]))
-    except PydanticCustomError:
+    except Refused:
         return frozenset()

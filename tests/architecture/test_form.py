@@ -135,7 +135,6 @@ LIBRARIES: Final = {
     "aiohttp": ("http/", "adapters/http_idp", "app", "sandbox/", "demo"),
     "redis": ("adapters/redis_", "sandbox/", "demo"),
     "cryptography": ("adapters/sealing.py", "sandbox/"),
-    "pydantic": ("settings/",),
     "structlog": ("telemetry/",),
     "prometheus_client": ("telemetry/",),
     "orjson": ("telemetry/", "sandbox/"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_settings_show_no_secret_and_cannot_be_changed() -> None:
     assert encoded_key("h") not in shown
     assert "hhhh" not in shown
     assert "eeee" not in shown
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         settings.max_in_flight = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -312,6 +313,24 @@ def test_problems_of_values_and_of_their_sum_come_together_in_the_order_of_the_p
         "SIDECAR_LOG_LEVEL",
         "SIDECAR_NO_SUCH",
     ]
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "on"])
+def test_a_switch_can_be_written_as_people_write_it(text: str) -> None:
+    """Whatever turns a switch on turns it on for the rule that asks for it too."""
+    settings = loaded(ALLOW_UNAUTHENTICATED=text, PROXY_LISTEN="0.0.0.0:1")
+
+    assert settings.allow_unauthenticated is True
+    assert loaded(ALLOW_UNAUTHENTICATED="off").allow_unauthenticated is False
+
+
+def test_whole_numbers_and_spans_have_their_types() -> None:
+    """A count is an int and a span a float, whichever way it was written."""
+    settings = loaded(MAX_IN_FLIGHT="7", REFRESH_WAIT_S="3")
+
+    assert (settings.max_in_flight, settings.refresh_wait_s) == (7, 3.0)
+    assert isinstance(settings.max_in_flight, int)
+    assert isinstance(settings.refresh_wait_s, float)
 
 
 def test_an_empty_value_counts_as_not_set() -> None:

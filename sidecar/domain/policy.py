@@ -36,6 +36,7 @@ class ProtocolTimes:
     backoff_first_s: float = 0.2
     backoff_limit_s: float = 60.0
     unknown_backoff_limit_s: float = 600.0
+    rate_limit_least_s: float = 1.0
     commit_retry_first_s: float = 0.05
     commit_retry_limit_s: float = 2.0
     peer_poll_first_s: float = 0.1

@@ -118,19 +118,23 @@ class Claim:
         backoff_s = self._backoff_s(failure)
         self._tell(failure, retry_in_s=backoff_s)
         self._announce(Postponed(obstacle=Obstacle.FAILED, retry_in_s=backoff_s, failure=failure))
-        await self._release(is_unspent=not self._may_be_spent, backoff_s=backoff_s, failure=failure)
+        # Nobody knows whether an answer of an unknown kind spent the token.
+        is_unspent = not (self._may_be_spent or failure.reason is FailureReason.UNKNOWN)
+        await self._release(is_unspent=is_unspent, backoff_s=backoff_s, failure=failure)
         self._end(ClaimOutcome.LOST)
 
     def _backoff_s(self, failure: TokenFailure) -> float:
         times = self._parts.times
         is_unknown = failure.reason is FailureReason.UNKNOWN
+        is_limited = failure.reason is FailureReason.RATE_LIMITED
+        least_s = failure.retry_after_s or (times.rate_limit_least_s if is_limited else 0.0)
         pause_s = policy.backoff(
             failures=self._ticket.record.failures,
             fraction=self._parts.entropy.fraction(),
             first_s=times.backoff_first_s,
             limit_s=times.unknown_backoff_limit_s if is_unknown else times.backoff_limit_s,
         )
-        return max(pause_s, failure.retry_after_s or 0.0)
+        return max(pause_s, least_s)
 
     async def _denied(self, denial: TokenFailure) -> None:
         """Akoya says: invalid or already claimed. Look for a successor before believing it."""
@@ -182,13 +186,18 @@ class Claim:
         return replace(denial, reason=reason, disposition=DISPOSITIONS[reason])
 
     async def _settle(self, failure: TokenFailure) -> None:
+        settler, position = self._parts.settler, self._ticket.record.position
         try:
-            await self._parts.settler.settle(self._ticket.grant, self._ticket.record.position)
+            is_settled = await settler.settle(self._ticket.grant, position)
         except StoreUnavailable:
             self._announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0, failure=failure))
             self._end(ClaimOutcome.IN_DOUBT)
             return
-        self._gone(GrantState.REAUTH_REQUIRED, failure)
+        if is_settled:
+            self._gone(GrantState.REAUTH_REQUIRED, failure)
+            return
+        self._announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=0.0, failure=failure))
+        self._end(ClaimOutcome.IN_DOUBT)
 
     async def _doubt(self, failure: TokenFailure, heal_in_s: float) -> None:
         self._parts.observer.observe(

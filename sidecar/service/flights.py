@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, final
 
 from sidecar.domain.events import WorkFailed
 from sidecar.domain.outcomes import Obstacle, Postponed, RefreshOutcome
 from sidecar.domain.record import GrantId, Position
+from sidecar.domain.tokens import TokenFailure
 from sidecar.service.claim_parts import RefreshWish
 from sidecar.service.lane import LaneWorkFailed
 from sidecar.service.serving_parts import ServingParts
@@ -81,8 +83,12 @@ class Flights:
         times = self._parts.times
         until_s = self._parts.clock.elapsed_s() + self._parts.policy.wait_s
         pause_s = times.peer_poll_first_s
+        failure: TokenFailure | None = None
         while True:
             outcome = await self._parts.lane.refresh(wish)
+            if isinstance(outcome, Postponed):  # what Akoya said to the first try explains the rest
+                failure = outcome.failure or failure
+                outcome = replace(outcome, failure=failure)
             left_s = until_s - self._parts.clock.elapsed_s()
             is_brief = isinstance(outcome, Postponed) and outcome.obstacle.is_brief
             if not is_brief or left_s <= 0:

@@ -1,0 +1,219 @@
+"""One start of a sidecar up to its death: what its store, wire and disk do before and after it.
+
+A life passes named points: each call of the store before and after it took effect, each stage of a
+token request, each entry of the spool. A test may trace them, act at them, or let the life end at
+one: from then on nothing of it has any effect, whatever its tasks still do while they are torn
+down. The disk outlives it.
+
+It must not know which parts of a sidecar call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, final
+
+from sidecar.adapters.memory_spool import MemorySpool
+from sidecar.adapters.memory_store import MemoryTokenStore
+from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
+from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
+from sidecar.domain.spooled import SpoolEntry, SpoolState
+from sidecar.ports import Distress, FeedEntry, Notice, SpoolError, StoreUnavailable
+from tests.support.fake_clock import FakeClock
+
+ResultT = TypeVar("ResultT")
+
+
+@final
+class Life:
+    """One start of a sidecar, up to its death.
+
+    Attributes:
+        trace: The points passed so far.
+        dies_at: The point at which this life ends.
+        actions: What else happens at a point, once.
+    """
+
+    def __init__(self, *, dies_at: str | None, mourn: Callable[[], None]) -> None:
+        self.is_over = False
+        self.trace: list[str] = []
+        self.dies_at = dies_at
+        self.actions: dict[str, Callable[[], None]] = {}
+        self._mourn = mourn
+
+    def point(self, name: str) -> None:
+        """Pass a point; raises `CancelledError` if the life ends there, or is over already."""
+        if not self.is_over:
+            self.trace.append(name)
+            self.actions.pop(name, _nothing)()
+            if name == self.dies_at:
+                self.end()
+        if self.is_over:
+            raise asyncio.CancelledError
+
+    def end(self) -> None:
+        """Die: no later step of this life has any effect."""
+        if not self.is_over:
+            self.is_over = True
+            self._mourn()
+
+
+@final
+class DistantStore:
+    """The fleet's store as one life sees it: a way off, and perhaps cut off.
+
+    Attributes:
+        is_away: Whether this sidecar alone cannot reach the store.
+        is_deaf: Whether hints do not reach this sidecar.
+        loses_replies_of: Names of commands that take effect and then seem to have failed.
+        latency_s: Of one way; a function, so that a test may draw it.
+    """
+
+    def __init__(self, *, store: MemoryTokenStore, life: Life) -> None:
+        self.is_away = False
+        self.is_deaf = False
+        self.loses_replies_of: set[str] = set()
+        self.latency_s: Callable[[], float] = lambda: 0.0005
+        self._store = store
+        self._life = life
+
+    async def read(self, grant: GrantId) -> GrantRecord | None:
+        """Read as the store does."""
+        return await self._far("read", self._store.read(grant))
+
+    async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
+        """Apply as the store does."""
+        return await self._far(type(command).__name__, self._store.apply(grant, command))
+
+    async def scan(
+        self, cursor: str, limit: int
+    ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
+        """Scan as the store does."""
+        return await self._far("scan", self._store.scan(cursor, limit))
+
+    async def probe(self) -> Moment:
+        """Probe as the store does."""
+        return await self._far("probe", self._store.probe())
+
+    async def meet(self, run_id: RunId) -> Incarnation:
+        """Meet as the store does."""
+        return await self._far("meet", self._store.meet(run_id))
+
+    async def take_canary(self, name: str, ttl_ms: int) -> bool:
+        """Take the canary as the store does."""
+        return await self._far("canary", self._store.take_canary(name, ttl_ms))
+
+    async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
+        """Tell as the store does."""
+        await self._far("tell", self._store.tell(grant, state, reason))
+
+    async def feed(self, cursor: str, limit: int) -> Sequence[FeedEntry]:
+        """Read the feed as the store does."""
+        return await self._far("feed", self._store.feed(cursor, limit))
+
+    async def call_fleet(self, grant: GrantId) -> None:
+        """Call the fleet as the store does."""
+        await self._far("call_fleet", self._store.call_fleet(grant))
+
+    async def listen(self) -> AsyncIterator[Notice | Distress]:
+        """Listen as the store does, unless this sidecar is deaf or cut off."""
+        async for hint in self._store.listen():
+            if not (self.is_deaf or self.is_away):
+                yield hint
+
+    async def close(self) -> None:
+        """Leave the store to the other lives."""
+
+    async def _far(self, name: str, work: Awaitable[ResultT]) -> ResultT:
+        try:
+            self._point(f"before {name}", work)
+            await asyncio.sleep(self.latency_s())
+            self._point(f"at {name}", work)
+        except BaseException:
+            _never(work)
+            raise
+        result = await work
+        self._life.point(f"after {name}")
+        await asyncio.sleep(self.latency_s())
+        self._life.point(f"back from {name}")
+        if name in self.loses_replies_of or self.is_away:
+            raise StoreUnavailable("TimeoutError")
+        return result
+
+    def _point(self, name: str, work: Awaitable[object]) -> None:
+        self._life.point(name)
+        if self.is_away:
+            _never(work)
+            raise StoreUnavailable("ConnectionError")
+
+
+def _nothing() -> None:
+    """Happens at most points."""
+
+
+def _never(work: Awaitable[object]) -> None:
+    """Let go of work that is not to be done."""
+    close = getattr(work, "close", None)
+    if close is not None:
+        close()
+
+
+@dataclass(slots=True, kw_only=True)
+class Disk:
+    """What survives a sidecar: the entries of its spool, and whether each was synced.
+
+    Attributes:
+        is_full: Every durable write fails.
+        fails_on: Names of entry classes that cannot be taken down.
+    """
+
+    entries: list[tuple[SpoolEntry, bool]] = field(default_factory=list[tuple[SpoolEntry, bool]])
+    is_full: bool = False
+    fails_on: set[str] = field(default_factory=set[str])
+
+    def lose_power(self) -> None:
+        """Forget what was written after the last sync."""
+        while self.entries and not self.entries[-1][1]:
+            self.entries.pop()
+
+
+@final
+class LivingSpool:
+    """The spool of one life; implements `sidecar.ports.Spool`."""
+
+    def __init__(self, *, disk: Disk, life: Life, clock: FakeClock) -> None:
+        self._disk = disk
+        self._life = life
+        self._memory = MemorySpool(clock=clock)
+        for entry, _ in disk.entries:
+            self._memory.write(entry, durable=True)
+
+    @property
+    def state(self) -> SpoolState:
+        """What the log adds up to."""
+        return self._memory.state
+
+    @property
+    def parked_since_s(self) -> float:
+        """When the oldest parked pair was written."""
+        return self._memory.parked_since_s
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the disk has room."""
+        return not self._disk.is_full
+
+    def write(self, entry: SpoolEntry, *, durable: bool) -> None:
+        """Take an entry down, unless this life is over."""
+        name = type(entry).__name__
+        self._life.point(f"before {name}")
+        self._memory.write(entry, durable=durable)
+        if self._disk.is_full or name in self._disk.fails_on:
+            raise SpoolError("ENOSPC")
+        self._disk.entries.append((entry, durable))
+        self._life.point(f"after {name}")
+
+    def close(self) -> None:
+        """Let the disk go."""

@@ -1,0 +1,230 @@
+"""Sidecars that crash and start again, in virtual time, on one store and one rotating IdP.
+
+It must not know what a test asserts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar, cast, final
+
+from sidecar.adapters.memory_store import MemoryTokenStore
+from sidecar.domain.events import Event
+from sidecar.domain.outcomes import ObtainOutcome, RevokeOutcome
+from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, RunId
+from sidecar.domain.secret import Secret
+from sidecar.domain.tokens import TokenFound, TokenLookup
+from tests.support.one_life import Disk, DistantStore, Life, LivingSpool
+from tests.support.rotating_idp import IdpFront, RotatingIdp
+from tests.support.sidecar_parts import KEY, REDIRECT_URI, SidecarParts, World
+from tests.support.virtual_time import story_clock
+from tests.support.wait import until
+
+EventT = TypeVar("EventT")
+
+
+@final
+class Peer:
+    """One sidecar, over all its lives.
+
+    Attributes:
+        disk: Outlives it.
+        store: The store as the running life sees it.
+        life: The running life.
+        parts: Those of the running life.
+        events: Those of all lives.
+    """
+
+    def __init__(self, *, fleet: Fleet, name: str) -> None:
+        self.disk = Disk()
+        self.name = name
+        self.events: list[Event] = []
+        self._fleet = fleet
+        self._boot = 0
+        self._main: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    async def start(self, *, dies_at: str | None = None, is_away: bool = False) -> None:
+        """Start a new life and wait until its lane is open (or the store seen to be away)."""
+        assert self._main is None, f"{self.name} lives"
+        self._boot += 1
+        self._stopping = asyncio.Event()
+        self.life = Life(dies_at=dies_at, mourn=self._mourn)
+        self.store = DistantStore(store=self._fleet.store, life=self.life)
+        self.store.is_away = is_away
+        if self._fleet.latency_s is not None:
+            self.store.latency_s = self._fleet.latency_s
+        self.spool = LivingSpool(disk=self.disk, life=self.life, clock=self._fleet.clock)
+        world = World(
+            clock=self._fleet.clock,
+            store=self.store,
+            idp=IdpFront(service=self._fleet.idp, wire=self.life, peer=self.name),
+            times=self._fleet.times,
+            policy=self._fleet.policy,
+        )
+        self.parts = SidecarParts.build(world, spool=self.spool, name=self.name, boot=self._boot)
+        self.parts.observer.events = self.events
+        started = asyncio.Event()
+        # Owned by this peer: ended by `stop`, or by its death.
+        self._main = asyncio.get_running_loop().create_task(self._live(started))
+        await until(
+            lambda: started.is_set() or self.life.is_over, within_s=60, what=f"{self.name} to start"
+        )
+
+    async def stop(self) -> None:
+        """Let all work end, and then the sidecar."""
+        main = self._main
+        if main is not None:
+            self._stopping.set()
+            await asyncio.wait([main])
+            await self._torn_down()
+
+    async def crash(self) -> None:
+        """Kill the sidecar where it stands."""
+        self.life.end()
+        await self._torn_down()
+
+    async def died(self, *, within_s: float = 60.0) -> None:
+        """Wait until the sidecar has died at its point."""
+        await until(
+            lambda: self.life.is_over,
+            within_s=within_s,
+            what=f"{self.name} to die at {self.life.dies_at}",
+        )
+        await self._torn_down()
+
+    async def rest(self) -> None:
+        """Wait until all work of the lane has ended; its callers may have left before."""
+        await until(lambda: not self.parts.lane.running, within_s=1000, what="the lane to rest")
+
+    async def ask(self, key: GrantKey = KEY) -> TokenLookup:
+        """Look a bearer up as a request does."""
+        return self.parts.broker.peek(key) or await self.parts.broker.token_for(key)
+
+    async def obtain(self, key: GrantKey = KEY) -> ObtainOutcome:
+        """Let the end user consent, and exchange the code."""
+        code = Secret(self._fleet.idp.new_code(key))
+
+        async def exchange() -> ObtainOutcome:
+            return await self.parts.obtainer.obtain(key, code, redirect_uri=REDIRECT_URI)
+
+        return await self.parts.lane.run(exchange, where="obtain")
+
+    async def revoke(self, key: GrantKey = KEY) -> RevokeOutcome:
+        """Order the revocation of a grant."""
+
+        async def revocation() -> RevokeOutcome:
+            return await self.parts.revoker.revoke(key)
+
+        return await self.parts.lane.run(revocation, where="revocation")
+
+    def leftovers(self) -> list[str]:
+        """Return the names of internal collections that should be empty at rest but are not."""
+        parts = self.parts
+        collections = {
+            "flights": vars(parts.broker.flights)["_flights"],
+            "hints": vars(parts.serving_parts.hints)["_waiting"],
+            "reads": vars(parts.serving_parts.reader)["_reads"],
+            "lane": vars(parts.lane)["_tasks"],
+            "berths": vars(parts.berths)["_swift"],
+            "berths running": range(parts.berths.running),
+            "commits": vars(parts.claim_parts.committer)["_committing"],
+            "intents": parts.claim_parts.journal.state.intents,
+            "answers": parts.claim_parts.journal.state.answers,
+            "orders": parts.claim_parts.journal.state.orders,
+            "parked": parts.claim_parts.journal.state.parked,
+        }
+        return [name for name, held in collections.items() if len(held)]
+
+    def of(self, kind: type[EventT]) -> list[EventT]:
+        """Return the events of one kind, of all lives, oldest first."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def _live(self, started: asyncio.Event) -> None:
+        async with self.parts.running(keeps_house=True):
+            started.set()
+            await self._stopping.wait()
+
+    def _mourn(self) -> None:
+        asyncio.get_running_loop().call_soon(self._tear_down)
+
+    def _tear_down(self) -> None:
+        for task in self._tasks():
+            task.cancel()
+
+    async def _torn_down(self) -> None:
+        await asyncio.gather(*self._tasks(), return_exceptions=True)
+        self._main = None
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        running = cast("set[asyncio.Task[None]]", vars(self.parts.lane)["_tasks"])
+        return [*running, *([self._main] if self._main else ())]
+
+
+@final
+class Fleet:
+    """Sidecars, the store and the token service of one story.
+
+    Attributes:
+        latency_s: Of each way to the store; ``None``: half a millisecond.
+    """
+
+    def __init__(
+        self, *, times: ProtocolTimes | None = None, policy: RefreshPolicy | None = None
+    ) -> None:
+        self.clock = story_clock()
+        self.store = MemoryTokenStore(clock=self.clock)
+        self.idp = RotatingIdp(clock=self.clock)
+        self.times = times or ProtocolTimes()
+        self.policy = policy or RefreshPolicy()
+        self.latency_s: Callable[[], float] | None = None
+        self.peers: list[Peer] = []
+
+    async def peer(self, name: str = "a", *, dies_at: str | None = None) -> Peer:
+        """Start one more sidecar."""
+        peer = Peer(fleet=self, name=name)
+        self.peers.append(peer)
+        await peer.start(dies_at=dies_at)
+        return peer
+
+    async def with_expired_grant(self, name: str = "a") -> Peer:
+        """Start a sidecar, obtain a grant with it and let the bearer expire."""
+        peer = await self.peer(name)
+        await peer.obtain()
+        await until_expiry(self)
+        peer.life.trace.clear()
+        peer.events.clear()
+        return peer
+
+    async def end(self) -> None:
+        """Stop every sidecar that lives."""
+        for peer in self.peers:
+            await peer.stop()
+
+    def record(self, peer: Peer, key: GrantKey = KEY) -> GrantRecord:
+        """Return a record as it stands in the store."""
+        return self.store.records[peer.parts.grant(key)]
+
+    def stored_token(self, peer: Peer, key: GrantKey = KEY) -> str:
+        """Return the refresh token that the store holds for a grant."""
+        pair = self.record(peer, key).pair
+        return peer.parts.vault.open_pair(peer.parts.grant(key), pair).refresh_token.reveal()
+
+    def restart_store(self, records: dict[GrantId, GrantRecord] | None = None) -> None:
+        """Restart the store, perhaps with an older copy of its records."""
+        self.store.run_id = RunId(f"{self.store.run_id}+")
+        if records is not None:
+            self.store.records = dict(records)
+
+
+def bearer_of(lookup: TokenLookup) -> str:
+    """Return the bearer of a look-up that found one."""
+    assert isinstance(lookup, TokenFound), lookup
+    return lookup.bearer.reveal()
+
+
+async def until_expiry(fleet: Fleet) -> None:
+    """Let every bearer expire."""
+    await asyncio.sleep(fleet.idp.life_s)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain.wire import Answered, Broken, NotSent
+from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply
 from tests.support.idp_calls import (
     BODY,
     REFRESH,
@@ -74,13 +74,19 @@ async def test_bytes_that_the_kernel_holds_are_read_before_giving_up(cancels: in
     assert told.replies == [Answered(status=200, body=BODY, content_type="application/json")]
 
 
-async def test_a_second_cancellation_during_the_last_read_still_tells() -> None:
-    """Impatience costs at most what the kernel holds, never what was read."""
+async def test_a_second_cancellation_during_the_last_read_still_tells_first() -> None:
+    """Impatience costs at most what the kernel holds; the caller knows when it is let go."""
     told = Told()
+    known_at_the_end: list[TokenReply] = []
+
+    async def give_up_with(url: str) -> None:
+        try:
+            await provider(url).send(REFRESH, before_send=yes, on_answer=told)
+        finally:
+            known_at_the_end.extend(told.replies)
+
     with raw_server() as (listener, url):
-        sending = asyncio.ensure_future(
-            provider(url).send(REFRESH, before_send=yes, on_answer=told)
-        )
+        sending = asyncio.ensure_future(give_up_with(url))
         with await accept_request(listener) as connection:
             sending.cancel()
             await turns(1)
@@ -90,7 +96,7 @@ async def test_a_second_cancellation_during_the_last_read_still_tells() -> None:
             with pytest.raises(ConnectionResetError):
                 await asyncio.get_running_loop().sock_recv(connection, 1)
 
-    assert told.replies == [Broken()]
+    assert known_at_the_end == told.replies == [Broken()]
 
 
 async def test_giving_up_before_the_first_byte_sends_nothing() -> None:

@@ -32,7 +32,7 @@ class PeerConnection:
         self._reader = reader
         self._writer = writer
         self._socket = writer.get_extra_info("socket")
-        self.received = bytearray()
+        self.received: bytearray = bytearray()
         self.request = b""
         self.ending: Ending | None = None
 

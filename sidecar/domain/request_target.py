@@ -76,7 +76,7 @@ def parse_target(raw: str) -> Target | Refused:
         or segments[0]
         or not _is_plain(raw)
         or not _is_unambiguous(path)
-        or not _is_provider(segments[3])
+        or not is_provider(segments[3])
     ):
         return _PATH_INVALID
     product = segments[1]
@@ -120,5 +120,6 @@ def _has_only_safe_escapes(path: str) -> bool:
     return True
 
 
-def _is_provider(segment: str) -> bool:
+def is_provider(segment: str) -> bool:
+    """Whether a provider id is 1 to 128 letters, digits or ``-._~``, and could be Akoya's."""
     return 0 < len(segment) <= _PROVIDER_MAX_LENGTH and _PROVIDER_CHARACTERS.issuperset(segment)

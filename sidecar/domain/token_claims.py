@@ -37,12 +37,14 @@ class IdTokenClaims:
 
     Attributes:
         issued_at_s: ``iat`` on the IdP's clock.
+        expires_at_s: ``exp`` on the IdP's clock.
         life_s: ``exp - iat``.
         subject: ``sub``.
         akoya_grant_id: ``grant_id``.
     """
 
     issued_at_s: int = 0
+    expires_at_s: int = 0
     life_s: int = 0
     subject: str = ""
     akoya_grant_id: str = ""
@@ -56,6 +58,7 @@ def read_claims(id_token: str) -> IdTokenClaims:
     is_sane = 0 < issued_at_s < expires_at_s
     return IdTokenClaims(
         issued_at_s=issued_at_s,
+        expires_at_s=expires_at_s,
         life_s=expires_at_s - issued_at_s if is_sane else 0,
         subject=read_text(payload.get("sub")),
         akoya_grant_id=read_text(payload.get("grant_id")),

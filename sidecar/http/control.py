@@ -1,0 +1,284 @@
+"""The control listener: calls of the grants API admitted, carried out, answered and accounted for.
+
+It knows keys, connections and the drain; what a call means is its neighbours' business. No answer
+and no event holds a token, or a text that a client sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+from aiohttp import web
+
+from sidecar.domain.events import ControlCompleted, WorkFailed
+from sidecar.domain.forwarding import to_plain_id
+from sidecar.domain.record import GrantId
+from sidecar.domain.secret import Secret
+from sidecar.domain.tokens import ProblemReason
+from sidecar.http.access import AccessKeys
+from sidecar.http.accounting import CLIENT_GONE_STATUS
+from sidecar.http.connections import ConnectionLimits, ProxyServer
+from sidecar.http.control_answers import Answer
+from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls
+from sidecar.http.control_problems import ControlReason, to_control_problem
+from sidecar.http.control_routes import NoSuchMethod, NoSuchPath, Route, Routed, find_route
+from sidecar.http.problems import Problem
+from sidecar.http.proxy import describe_fault
+from sidecar.http.reply import CONTINUE
+from sidecar.http.request_body import RequestBody
+from sidecar.http.upstream import UploadStopped
+from sidecar.ports import Clock, Entropy, Observer
+from sidecar.service.grants import GrantDesk
+
+MAX_BODY_BYTES: Final = 65536
+SERVER_NAME: Final = "akoya-sidecar"
+
+_JSON: Final = "application/json"
+_UTF_8: Final = frozenset({"utf-8", "utf8", None})
+_BEARER: Final = "bearer"
+_CALL: Final = "control.request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlOptions:
+    """How the control listener behaves.
+
+    Attributes:
+        control_keys: Keys by the name of who has them; never none.
+        max_age_s: Upper bound on the trusted life of an imported id_token.
+        max_in_flight: Beyond it calls are refused.
+        client_silence_s: How long a client may not go on with its body.
+        client_keepalive_s: How long an unused connection of a client is kept.
+    """
+
+    control_keys: Mapping[str, Secret]
+    consent_page: ConsentPage
+    max_age_s: int
+    max_in_flight: int = 1000
+    max_header_bytes: int = 65536
+    client_silence_s: float = 30.0
+    client_keepalive_s: float = 75.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPorts:
+    """What the control listener needs of the rest of the sidecar."""
+
+    desk: GrantDesk
+    observer: Observer
+    clock: Clock
+    entropy: Entropy
+
+
+@dataclass(slots=True, kw_only=True)
+class _Visit:
+    """One call and what becomes known of it."""
+
+    request: web.BaseRequest
+    request_id: str
+    started_at_s: float
+    client: str = ""
+    route: Route | None = None
+    status: int = CLIENT_GONE_STATUS
+    reason: str = ""
+    grant: GrantId | None = None
+
+
+@final
+class ControlApi:
+    """Serves the control listener. Made inside a running loop; `runner` goes to a listener."""
+
+    def __init__(self, *, options: ControlOptions, ports: ControlPorts) -> None:
+        self._options = options
+        self._ports = ports
+        self._keys = AccessKeys(keys=options.control_keys)
+        self._calls = ControlCalls(
+            desk=ports.desk,
+            consent_page=options.consent_page,
+            clock=ports.clock,
+            max_age_s=options.max_age_s,
+        )
+        self._in_flight = 0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        server = ProxyServer(
+            self._handle,
+            refuse_malformed=self._refuse_malformed,
+            report_fault=self._report_fault,
+            limits=ConnectionLimits(
+                keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
+            ),
+        )
+        self.runner = web.ServerRunner(server)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls between their start and their end."""
+        return self._in_flight
+
+    def drain(self) -> None:
+        """Refuse new calls from now on, and close each connection after its answer."""
+        self._is_draining = True
+
+    async def drained(self) -> None:
+        """Return once nothing is in flight."""
+        await self._idle.wait()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Carry one call from its head to its account; nothing escapes but cancellation."""
+        visit = self._open_visit(request)
+        is_crowded = self._in_flight >= self._options.max_in_flight
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            if self._is_draining or is_crowded:
+                reason = ControlReason.DRAINING if self._is_draining else ControlReason.OVERLOADED
+                return self._respond(visit, to_control_problem(reason))
+            return self._respond(visit, await self._serve(visit))
+        except UploadStopped:
+            # The client stayed silent in the midst of its body.
+            return self._respond(visit, to_control_problem(ControlReason.REQUEST_INVALID))
+        except Exception as error:  # noqa: BLE001 - the outermost edge of a call
+            self._report_fault(error)
+            return self._respond(visit, to_control_problem(ControlReason.INTERNAL_ERROR))
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+            self._account(visit)
+
+    def _open_visit(self, request: web.BaseRequest) -> _Visit:
+        shown_id = request.headers.get("X-Request-Id")
+        return _Visit(
+            request=request,
+            request_id=(shown_id and to_plain_id(shown_id)) or self._ports.entropy.new_id(),
+            started_at_s=self._ports.clock.elapsed_s(),
+        )
+
+    async def _serve(self, visit: _Visit) -> Answer | Problem:
+        """Admit a call and have it carried out.
+
+        Raises:
+            UploadStopped: The client did not go on with its body.
+        """
+        name = self._keys.name_of(_shown_key(visit.request))
+        if name is None:
+            return to_control_problem(ControlReason.CONTROL_KEY_INVALID)
+        visit.client = name
+        path, _, query = visit.request.raw_path.partition("?")
+        match find_route(visit.request.method, path):
+            case NoSuchPath():
+                return to_control_problem(ControlReason.NOT_FOUND)
+            case NoSuchMethod(allow=allow):
+                return to_control_problem(ControlReason.METHOD_NOT_ALLOWED, allow=allow)
+            case Routed() as routed:
+                visit.route = routed.route
+        body = b""
+        if self._calls.takes_body(routed.route):
+            received = await self._read_body(visit.request)
+            if isinstance(received, Problem):
+                return received
+            body = received
+        answered = await self._calls.carry_out(Asked(routed=routed, query=query, body=body))
+        visit.grant = answered.grant
+        return answered.answer
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes | Problem:
+        """Return the body if it is JSON of a sane size.
+
+        Raises:
+            UploadStopped: It will never be whole.
+        """
+        if not request.body_exists:
+            return b""
+        if not _is_json(request):
+            return to_control_problem(ControlReason.MEDIA_TYPE_UNSUPPORTED)
+        too_large = to_control_problem(ControlReason.REQUEST_TOO_LARGE)
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            return too_large
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+            request.transport.write(CONTINUE)
+        body = RequestBody(
+            stream=request.content,
+            length=request.content_length,
+            limit_bytes=MAX_BODY_BYTES,
+            silence_s=self._options.client_silence_s,
+        )
+        try:
+            whole = await body.take_whole(keep_bytes=MAX_BODY_BYTES)
+        except UploadStopped:
+            if body.refusal is None:
+                raise
+            is_large = body.refusal.reason is ProblemReason.REQUEST_TOO_LARGE
+            return too_large if is_large else to_control_problem(ControlReason.REQUEST_INVALID)
+        return too_large if whole is None else whole
+
+    def _respond(self, visit: _Visit, answer: Answer | Problem) -> web.StreamResponse:
+        visit.status = answer.status
+        headers = {"Cache-Control": "no-store"}
+        if isinstance(answer, Problem):
+            answer = replace(answer, request_id=visit.request_id)
+            visit.reason = answer.reason
+            headers |= dict(answer.headers())
+        elif answer.document is not None:
+            headers["Content-Type"] = _JSON
+        headers |= {"X-Request-Id": visit.request_id, "Server": SERVER_NAME}
+        response = web.Response(status=answer.status, body=answer.body() or None, headers=headers)
+        if self._is_draining or not visit.request.content.is_eof():
+            # A call that is not read to its end may not be followed by another one for sure.
+            response.force_close()
+        return response
+
+    def _account(self, visit: _Visit) -> None:
+        self._ports.observer.observe(
+            ControlCompleted(
+                request_id=visit.request_id,
+                client=visit.client,
+                route="" if visit.route is None else visit.route.value,
+                status=visit.status,
+                reason=visit.reason,
+                grant=visit.grant,
+                duration_s=self._ports.clock.elapsed_s() - visit.started_at_s,
+            )
+        )
+
+    def _refuse_malformed(self, reason: ProblemReason) -> Problem:
+        """Keep the account of bytes that are no request, and return their answer."""
+        problem = to_control_problem(ControlReason(reason.value))
+        problem = replace(problem, request_id=self._ports.entropy.new_id())
+        self._ports.observer.observe(
+            ControlCompleted(
+                request_id=problem.request_id,
+                client="",
+                route="",
+                status=problem.status,
+                reason=problem.reason,
+                grant=None,
+                duration_s=0.0,
+            )
+        )
+        return problem
+
+    def _report_fault(self, error: BaseException) -> None:
+        self._ports.observer.observe(WorkFailed(where=_CALL, error=describe_fault(error)))
+
+
+def _shown_key(request: web.BaseRequest) -> Secret | None:
+    """Return the bearer of the one ``Authorization`` header, if it is one."""
+    shown = request.headers.getall("Authorization", [])
+    if len(shown) != 1:
+        return None
+    scheme, _, key = shown[0].partition(" ")
+    return Secret(key.strip(" ")) if scheme.lower() == _BEARER else None
+
+
+def _is_json(request: web.BaseRequest) -> bool:
+    return (
+        request.content_type == _JSON
+        and (request.charset or "utf-8").lower() in _UTF_8
+        and "Content-Encoding" not in request.headers
+    )

@@ -1,0 +1,257 @@
+"""The calls of the grants API: what each takes, which service answers it, and with what.
+
+It reads and checks everything a call brings before anything is done. It knows neither connections
+nor keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never, final
+
+from sidecar.domain import grant_input
+from sidecar.domain.caller import is_user
+from sidecar.domain.record import GrantId, GrantKey, GrantState
+from sidecar.domain.request_target import is_provider
+from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
+from sidecar.http.control_answers import (
+    NO_CONTENT,
+    OK,
+    Answer,
+    after_import,
+    after_obtain,
+    after_page,
+    after_read,
+    after_revoke,
+)
+from sidecar.http.control_input import Fields, parse_object, parse_query
+from sidecar.http.control_problems import invalid
+from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route, Routed, parse_key
+from sidecar.http.problems import Problem
+from sidecar.ports import Clock
+from sidecar.service.grant_answers import GrantFilter
+from sidecar.service.grants import GrantDesk
+from sidecar.service.obtainer import Import
+
+PAGE_DEFAULT: Final = 100
+PAGE_MAX: Final = 1000
+
+_CURSOR_MAX: Final = 512
+_STATES: Final = frozenset(state.public for state in GrantState)
+_REDIRECT_RULE: Final = "an absolute URI without a fragment"
+_STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
+_WITH_BODY: Final = frozenset({"POST", "PUT"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentPage:
+    """Akoya's consent page, as this app sends its end users there.
+
+    Attributes:
+        scope: Space separated.
+        redirect_uri: Used where a call names none; ``None``: each call must.
+    """
+
+    idp_url: str
+    client_id: str
+    scope: str
+    redirect_uri: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One call as it came, already known to be allowed.
+
+    Attributes:
+        query: Raw, without its question mark.
+        body: All of it.
+    """
+
+    routed: Routed
+    query: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a call is answered with, and which grant it was about (for the log)."""
+
+    answer: Answer | Problem
+    grant: GrantId | None = None
+
+
+@final
+class ControlCalls:
+    """Carries calls out."""
+
+    def __init__(
+        self, *, desk: GrantDesk, consent_page: ConsentPage, clock: Clock, max_age_s: int
+    ) -> None:
+        self._desk = desk
+        self._consent_page = consent_page
+        self._clock = clock
+        self._max_age_s = max_age_s
+
+    @staticmethod
+    def takes_body(route: Route) -> bool:
+        """Whether the body of this call is read; that of any other is ignored."""
+        return route.method in _WITH_BODY
+
+    async def carry_out(self, asked: Asked) -> Answered:
+        """Check a call and carry it out."""
+        query = parse_query(asked.query)
+        match asked.routed.route:
+            case Route.OBTAIN:
+                return await self._obtain(query, parse_object(asked.body))
+            case Route.LIST:
+                return await self._list(query)
+            case Route.EVENTS:
+                return await self._events(query)
+            case Route.AUTHORIZE_URL:
+                return Answered(answer=self._authorize_url(query))
+            case Route.RELEASE_BRAKE:
+                return _release_brake(query, parse_object(asked.body))
+            case (
+                Route.READ | Route.TAKE_OVER | Route.REVOKE | Route.REFRESH | Route.INVALIDATE
+            ) as route:
+                key = parse_key(asked.routed)
+                if not isinstance(key, GrantKey):
+                    return Answered(answer=invalid(key))
+                answer = await self._about_grant(
+                    route, key, query=query, body=parse_object(asked.body)
+                )
+                return Answered(answer=answer, grant=self._desk.grant_id(key))
+            case _:
+                assert_never(asked.routed.route)
+
+    async def _obtain(self, query: Fields, body: Fields) -> Answered:
+        user = body.text("user", accepts=is_user, rule=USER_RULE)
+        provider = body.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
+        code = body.secret(
+            "code", accepts=grant_input.is_code, rule="visible ASCII characters, at most 4096"
+        )
+        redirect_uri = self._redirect_uri(body)
+        errors = (*query.errors, *body.errors)
+        if errors:
+            return Answered(answer=invalid(errors))
+        key = GrantKey(user=user, provider=provider)
+        answer = await self._desk.obtain(key, code, redirect_uri=redirect_uri)
+        return Answered(answer=after_obtain(answer), grant=self._desk.grant_id(key))
+
+    async def _about_grant(
+        self, route: Route, key: GrantKey, *, query: Fields, body: Fields
+    ) -> Answer | Problem:
+        if route is Route.TAKE_OVER:
+            return await self._take_over(key, query=query, body=body)
+        is_purge = route is Route.REVOKE and query.flag("purge")
+        errors = (*query.errors, *body.errors)
+        if errors:
+            return invalid(errors)
+        match route:
+            case Route.REVOKE:
+                answer = await (self._desk.purge(key) if is_purge else self._desk.revoke(key))
+                return after_revoke(answer, key=key, grant=self._desk.grant_id(key))
+            case Route.REFRESH:
+                return after_read(await self._desk.refresh(key))
+            case Route.INVALIDATE:
+                return after_read(await self._desk.invalidate(key))
+            case _:
+                return after_read(await self._desk.show(key))
+
+    async def _take_over(self, key: GrantKey, *, query: Fields, body: Fields) -> Answer | Problem:
+        is_replacing = query.flag("replace")
+        id_token = body.secret(
+            "id_token",
+            accepts=grant_input.is_id_token,
+            rule="visible ASCII characters, at most 16 KiB",
+        )
+        refresh_token = body.secret(
+            "refresh_token",
+            accepts=grant_input.is_refresh_token,
+            rule="visible characters, at most 8 KiB",
+        )
+        expires_in = body.span("expires_in")
+        consented_at_ms = self._consented_at_ms(body)
+        errors = (*query.errors, *body.errors)
+        if errors:
+            return invalid(errors)
+        tokens = grant_input.read_tokens_from_elsewhere(
+            id_token,
+            refresh_token,
+            expires_in=expires_in,
+            now_s=self._clock.now_s(),
+            max_age_s=self._max_age_s,
+        )
+        order = Import(
+            key=key, tokens=tokens, consented_at_ms=consented_at_ms, is_replacing=is_replacing
+        )
+        return after_import(await self._desk.take_over(order))
+
+    async def _list(self, query: Fields) -> Answered:
+        wanted = GrantFilter(
+            state=_filter(query, "state", _STATES.__contains__, ", ".join(sorted(_STATES))),
+            user=_filter(query, "user", is_user, USER_RULE),
+            provider=_filter(query, "provider", is_provider, PROVIDER_RULE),
+        )
+        cursor, limit = _page_of(query)
+        if query.errors:
+            return Answered(answer=invalid(query.errors))
+        answer = await self._desk.page(wanted, cursor=cursor, limit=limit)
+        return Answered(answer=after_page(answer))
+
+    async def _events(self, query: Fields) -> Answered:
+        cursor, limit = _page_of(query)
+        if query.errors:
+            return Answered(answer=invalid(query.errors))
+        return Answered(answer=after_page(await self._desk.events(cursor=cursor, limit=limit)))
+
+    def _authorize_url(self, query: Fields) -> Answer | Problem:
+        provider = query.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
+        state = query.text("state", accepts=grant_input.is_consent_state, rule=_STATE_RULE)
+        redirect_uri = self._redirect_uri(query)
+        if query.errors:
+            return invalid(query.errors)
+        page = self._consent_page
+        asked = AuthorizeQuery(
+            client_id=page.client_id,
+            connector=provider,
+            redirect_uri=redirect_uri,
+            scope=page.scope,
+            state=state,
+        )
+        return Answer(status=OK, document={"url": authorize_url(page.idp_url, asked)})
+
+    def _redirect_uri(self, fields: Fields) -> str:
+        named = fields.optional_text(
+            "redirect_uri", accepts=grant_input.is_redirect_uri, rule=_REDIRECT_RULE
+        )
+        if named is None and self._consent_page.redirect_uri is None:
+            fields.note("redirect_uri", "required: SIDECAR_REDIRECT_URI sets no default")
+        return named or self._consent_page.redirect_uri or ""
+
+    def _consented_at_ms(self, body: Fields) -> int | None:
+        now_s = self._clock.now_s()
+        text = body.optional_text(
+            "consented_at",
+            accepts=lambda t: grant_input.parse_consent_instant_ms(t, now_s=now_s) is not None,
+            rule="an RFC 3339 instant, at most 5 minutes from now",
+        )
+        return None if text is None else grant_input.parse_consent_instant_ms(text, now_s=now_s)
+
+
+def _release_brake(query: Fields, body: Fields) -> Answered:
+    """Let go the brake; none is engaged, so what is wanted is the case already."""
+    errors = (*query.errors, *body.errors)
+    return Answered(answer=invalid(errors) if errors else Answer(status=NO_CONTENT))
+
+
+def _page_of(query: Fields) -> tuple[str, int]:
+    cursor = query.optional_text(
+        "cursor", accepts=lambda text: len(text) <= _CURSOR_MAX, rule="none that this call gave"
+    )
+    return cursor or "", query.count("limit", default=PAGE_DEFAULT, at_most=PAGE_MAX)
+
+
+def _filter(query: Fields, name: str, accepts: Callable[[str], bool], rule: str) -> str:
+    return query.optional_text(name, accepts=accepts, rule=rule) or ""

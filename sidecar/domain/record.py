@@ -145,7 +145,8 @@ class GrantRecord:
         hold_until_ms: In ``sending``: from when a stranger may probe. In ``in_doubt``: end of
             healing.
         marks: How often a claim of this generation may have left a sidecar.
-        is_probe: The lease follows a claim whose answer nobody is known to hold.
+        is_probe: The lease (or the denial of its claim, in ``in_doubt``) follows a claim whose
+            answer nobody is known to hold.
         run_id: Incarnation of the store at the last lease step.
         committed_run_id: Incarnation in which this generation was both marked and committed live
             (or obtained or imported); empty after a replay.

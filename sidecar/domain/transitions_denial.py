@@ -54,6 +54,7 @@ def deny(
     doubted = replace(
         without_claim(record),
         state=GrantState.IN_DOUBT,
+        is_probe=record.is_probe,  # the cause of the loss, if it turns out to be one
         hold_until_ms=moment.now_ms + heal_ms,
         last_error=stamped(command.error, moment),
         changed_at_ms=moment.now_ms,

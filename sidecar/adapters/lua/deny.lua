@@ -41,7 +41,8 @@ local is_clean = ARGV[6] == '1'
   and record.prb ~= '1'
   and record.grid == run_id
 local heal = is_clean and 0 or tonumber(ARGV[7])
-local changes = without_claim({ st = 'in_doubt', hu = now + heal, ch = now })
+local is_probe = record.prb == '1' -- the cause of the loss, if it turns out to be one
+local changes = without_claim({ st = 'in_doubt', prb = is_probe, hu = now + heal, ch = now })
 write(record, with_error(changes, ARGV[8], ARGV[9]))
 publish(record)
 return doubt()

@@ -132,7 +132,7 @@ def _bind_tcp(family: int, *, host: str, port: int) -> socket.socket:
 def _bind_unix(path: str, *, socket_mode: int) -> socket.socket:
     _clear_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Made with the final mode at most: between bind and chmod nobody else may connect.
+    # Made with its mode: with a later chmod there were a moment in which anybody may connect.
     previous = os.umask(0o777 & ~socket_mode)
     try:
         sock.settimeout(0)
@@ -142,7 +142,6 @@ def _bind_unix(path: str, *, socket_mode: int) -> socket.socket:
         raise
     finally:
         os.umask(previous)
-    Path(path).chmod(socket_mode)
     return sock
 
 

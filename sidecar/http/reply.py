@@ -7,6 +7,8 @@ breaks, so that nobody takes a part for the whole. It does not know why an answe
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, final
@@ -22,6 +24,7 @@ from sidecar.ports import Clock
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS: Final = frozenset({204, 304})
 _HTTP_11: Final = (1, 1)
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class Passage(Enum):
@@ -97,8 +100,14 @@ class Reply:
     def abort(self) -> None:
         """Break the connection: the client must not take what it has for all there is."""
         self.is_kept_alive = False
-        if self._transport is not None:
-            self._transport.abort()
+        if self._transport is None:
+            return
+        # Closed as usual, the kernel would end the stream cleanly, and a body without framing
+        # would look whole; told not to linger, it resets the connection.
+        connection: socket.socket | None = self._transport.get_extra_info("socket")
+        if connection is not None and connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
 
     async def send_answer(
         self, head: AnswerHead, *, status_line: bytes, status: int, start: bytes, body: StreamReader

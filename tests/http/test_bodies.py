@@ -207,3 +207,17 @@ async def test_a_broken_chunked_answer_never_looks_whole() -> None:
             await client.read_answer()
 
     assert rig.completed[0].outcome is RequestOutcome.UPSTREAM_BROKE
+
+
+async def test_a_broken_unframed_answer_never_looks_whole() -> None:
+    """An HTTP/1.0 client, for whom the end of the connection is the end, sees a reset instead."""
+
+    async def break_off(asked: Asked) -> None:
+        asked.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asked.writer.drain()
+        asked.writer.close()
+
+    async with running_proxy(break_off) as rig, rig.client() as client:
+        await client.send(request(line=b"GET /balances/v2/mikomo HTTP/1.0"))
+        with pytest.raises(ConnectionResetError):
+            await client.read_answer()

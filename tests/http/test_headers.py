@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.support.proxy_rig import running_proxy
 from tests.support.raw_http import Asked, answer, request
+from tests.support.wait import until
 
 
 async def test_the_upstream_gets_the_grants_bearer_and_never_the_clients() -> None:
@@ -127,13 +130,21 @@ async def test_a_stray_carriage_return_cannot_split_an_answer() -> None:
 
 async def test_an_answer_left_over_in_the_pool_answers_nobody() -> None:
     """What an upstream sends unasked on an idle connection is never taken for an answer."""
+    poison = asyncio.Event()
 
-    async def answer_twice(asked: Asked) -> None:
-        asked.writer.write(answer(b"first") + answer(b"poison"))
+    async def answer_and_go_on(asked: Asked) -> None:
+        asked.writer.write(answer(b"first"))
+        await poison.wait()
+        asked.writer.write(answer(b"poison"))
+        await asked.writer.drain()
+        poison.clear()
         await asked.wait_for_close()
 
-    async with running_proxy(answer_twice, answer(b"second")) as rig, rig.client() as client:
+    async with running_proxy(answer_and_go_on, answer(b"second")) as rig, rig.client() as client:
         first = await client.ask(request())
+        poison.set()
+        await until(lambda: not poison.is_set(), within_s=5, what="the unasked answer")
         second = await client.ask(request())
 
     assert (first.body, second.body) == (b"first", b"second")
+    assert rig.upstream.connections == 2

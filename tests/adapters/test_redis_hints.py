@@ -1,0 +1,62 @@
+"""How one subscription hears hints, and how it notices that it hears nothing any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from sidecar.adapters import redis_hints
+from sidecar.adapters.redis_connection import new_pool
+from sidecar.domain.record import GrantId
+from sidecar.ports import Distress, Notice
+from tests.support.redis_server import RedisServer
+
+GRANT = GrantId("0a" * 16)
+Hints = AsyncGenerator[Notice | Distress | None]
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer) -> AsyncIterator[Any]:
+    pool = new_pool(url=redis_server.unix_url, tls_ca_file=None)
+    yield Redis(connection_pool=pool)
+    await pool.disconnect()
+
+
+@pytest.fixture
+async def hints(client: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hints]:
+    monkeypatch.setattr(redis_hints, "SILENCE_S", 0.05)
+    async with aclosing(
+        redis_hints.hints_of(client, notices="notices", distress="distress")
+    ) as heard:
+        assert await anext(heard) is None
+        assert await anext(heard) is None
+        yield heard
+
+
+async def test_a_quiet_server_is_asked_and_believed(hints: Hints, client: Any) -> None:
+    """Long silences end no subscription as long as the server answers when it is asked."""
+    hint = asyncio.ensure_future(anext(hints))
+    done, _ = await asyncio.wait([hint], timeout=0.5)  # ten silences
+
+    await client.publish("distress", GRANT)
+
+    assert not done
+    assert await asyncio.wait_for(hint, 5) == Distress(grant=GRANT)
+
+
+async def test_a_server_that_says_nothing_at_all_is_given_up(
+    hints: Hints, redis_server: RedisServer
+) -> None:
+    """A black hole raises after two silences, so that the listener connects anew."""
+    redis_server.pause()
+
+    with pytest.raises(RedisError, match="silent"):
+        await asyncio.wait_for(anext(hints), 5)
+
+    redis_server.resume()

@@ -29,6 +29,7 @@ from sidecar.service.reconciler import Crew, Reconciler
 from sidecar.service.refresher import Refresher
 from sidecar.service.revoker import Revoker
 from sidecar.service.settler import Settler
+from sidecar.service.steward import Steward
 from sidecar.service.store_watch import StoreWatch
 from sidecar.settings import Settings
 
@@ -42,8 +43,7 @@ class LaneSide:
     parts: ClaimParts
     watch: StoreWatch
     lane: ClaimLane
-    obtainer: Obtainer
-    revoker: Revoker
+    steward: Steward
     cooler: Cooler
     reconciler: Reconciler
     keeping: list[asyncio.Task[None]]
@@ -70,8 +70,7 @@ class LaneSide:
             parts=parts,
             watch=watch,
             lane=lane,
-            obtainer=Obtainer(parts=parts),
-            revoker=revoker,
+            steward=Steward(parts=parts, obtainer=Obtainer(parts=parts), revoker=revoker),
             cooler=Cooler(parts=parts),
             reconciler=Reconciler(
                 parts=parts,

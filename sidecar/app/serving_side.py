@@ -14,10 +14,13 @@ from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
 from sidecar.domain.events import LoopLagged
+from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
+from sidecar.http.control_calls import ConsentPage
 from sidecar.http.exchange import ProxyPorts
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.service.broker import Broker
+from sidecar.service.grants import GrantDesk
 from sidecar.service.hints import Hints
 from sidecar.service.record_reader import RecordReader
 from sidecar.service.serving_parts import ServingParts
@@ -37,20 +40,29 @@ class ServingSide:
     reader: RecordReader
     upstream: Upstream
     proxy: Proxy
+    control: ControlApi
 
     @classmethod
     def build(cls, base: Base, lane_side: LaneSide) -> Self:
         """Wire the serving side; call it on the loop that serves."""
         store = base.new_store()
         reader = RecordReader(store=store, watch=lane_side.watch)
-        broker = Broker(parts=_serving_parts(base, lane_side, store=store, reader=reader))
+        parts = _serving_parts(base, lane_side, store=store, reader=reader)
+        broker = Broker(parts=parts)
         upstream = Upstream(options=_upstream_options(base.settings))
         ports = ProxyPorts(
             source=broker, observer=base.observer, clock=base.clock, entropy=base.entropy
         )
         proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
+        desk = GrantDesk(parts=parts, broker=broker, steward=lane_side.steward)
         return cls(
-            base=base, store=store, broker=broker, reader=reader, upstream=upstream, proxy=proxy
+            base=base,
+            store=store,
+            broker=broker,
+            reader=reader,
+            upstream=upstream,
+            proxy=proxy,
+            control=_control(base, desk),
         )
 
     async def keep(self) -> None:
@@ -108,6 +120,23 @@ def _proxy_options(settings: Settings) -> ProxyOptions:
         max_in_flight=settings.max_in_flight,
         upstream_retries=settings.upstream_retries,
     )
+
+
+def _control(base: Base, desk: GrantDesk) -> ControlApi:
+    settings = base.settings
+    options = ControlOptions(
+        control_keys={key.name: key.key for key in settings.control_keys},
+        consent_page=ConsentPage(
+            idp_url=settings.effective_idp_url,
+            client_id=settings.akoya_client_id,
+            scope=settings.scopes,
+            redirect_uri=settings.redirect_uri,
+        ),
+        max_age_s=base.policy.max_age_s,
+        max_in_flight=settings.max_in_flight,
+    )
+    ports = ControlPorts(desk=desk, observer=base.observer, clock=base.clock, entropy=base.entropy)
+    return ControlApi(options=options, ports=ports)
 
 
 def _upstream_options(settings: Settings) -> UpstreamOptions:

@@ -198,19 +198,22 @@ class Settings:
     refresh_ahead: Literal["active", "all", "off"] = field(
         default="active",
         metadata=meaning(
-            "Which grants are refreshed before they expire: those in use, all, or none (only "
-            "on use)."
+            "Which grants are refreshed before they expire: those in use, all, or none. In this "
+            "release `active` acts when a due grant is used, and `all` is refused."
         ),
     )
     active_window_s: Annotated[float, Between(60, 31536000)] = field(
         default=86400.0,
-        metadata=meaning("How recently a grant must have been used to count as in use."),
+        metadata=meaning(
+            "How recently a grant must have been used to count as in use; of no effect in this "
+            "release, where a refresh ahead follows a use at once."
+        ),
     )
     keepalive_s: Annotated[float, Between(0, 31536000)] = field(
         default=0.0,
         metadata=meaning(
             "Refreshes idle grants this often, so that refresh tokens do not die of disuse; 0 "
-            "is off."
+            "is off, and all that this release takes."
         ),
     )
     refresh_lead_s: LeadSeconds = field(
@@ -233,14 +236,15 @@ class Settings:
     probe_policy: Literal["after_hold", "owner_only", "manual"] = field(
         default="after_hold",
         metadata=meaning(
-            "Who may present a refresh token again whose answer was lost with its owner."
+            "Who may present a refresh token again whose answer was lost with its owner; this "
+            "release takes `after_hold` only."
         ),
     )
     brake_limit: BrakeLimit = field(
         default=None,
         metadata=meaning(
             "Grants that may turn `reauth_required` in ten minutes before the brake stops all "
-            "claims."
+            "claims; this release has no brake and takes `auto` only."
         ),
     )
     user_header: UserHeader = field(

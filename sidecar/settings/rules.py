@@ -5,6 +5,7 @@ A text that does not parse is the business of its own field: a rule then says no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -89,12 +90,27 @@ def _clients_hold_no_control_key(texts: Texts) -> Iterator[Problem]:
         yield _problem("control_keys", f"shares a key with {PREFIX}CLIENT_KEYS")
 
 
+def _nothing_is_promised(texts: Texts) -> Iterator[Problem]:
+    """A choice that this release would not act on is refused, not ignored."""
+    for name, choice in UNSUPPORTED.items():
+        if re.fullmatch(choice, texts.get(name, "")):
+            yield _problem(name, "chooses something that this release does not support yet")
+
+
+UNSUPPORTED: Final[Mapping[str, str]] = {
+    "refresh_ahead": "all",
+    "keepalive_s": r"(?=.*[1-9])[0-9.]+",
+    "probe_policy": "owner_only|manual",
+    "brake_limit": "[0-9]+",
+}
+
 RULES: Final[tuple[Rule, ...]] = (
     _proxy_is_guarded,
     _control_is_guarded,
     _certificate_has_its_key,
     _listeners_are_apart,
     _clients_hold_no_control_key,
+    _nothing_is_promised,
 )
 
 

@@ -9,7 +9,7 @@ from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.record import GrantState
 from tests.support.rotating_idp import Fault
 from tests.support.sidecar_parts import KEY
-from tests.support.virtual_fleet import Fleet, Peer, bearer_of, until_expiry
+from tests.support.virtual_fleet import Fleet, Peer, bearer_of
 from tests.support.virtual_time import in_virtual_time
 
 BEFORE_THE_MARK = ["before Acquire", "after Acquire", "connected", "after ClaimIntended"]
@@ -229,22 +229,43 @@ async def test_a_distressed_peer_is_answered_from_another_spool() -> None:
 
 
 @in_virtual_time
-async def test_nobody_claims_while_a_newer_pair_waits_on_the_own_disk() -> None:
-    """H4: the store shows the old token again, yet the replica that has its successor knows."""
+async def test_a_parked_pair_is_stored_before_its_grant_is_claimed() -> None:
+    """H4: the store shows the old token, yet the replica that has its successor drains first."""
     fleet = Fleet()
     peer = await fleet.with_expired_grant()
-    before = dict(fleet.store.records)
+    known = fleet.record(peer).position
     peer.life.actions["told"] = lambda: _cut_off(peer)
     await peer.ask()
-    await asyncio.sleep(61)
+    await asyncio.sleep(301)
     peer.store.is_away = False
-    assert fleet.store.records == before or fleet.record(peer).state is GrantState.SENDING
+    peer.life.trace.clear()
 
+    await peer.parts.broker.renew(KEY, known=known, wait_s=10)
+
+    steps = [name for name in peer.life.trace if name in ("at Commit", "at Acquire")]
+    assert steps[0] == "at Commit"
+    assert len(fleet.idp.refreshes()) == 1
+    await peer.rest()
+    assert _is_well(fleet, peer)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_the_own_disk_is_asked_again_under_the_lease() -> None:
+    """I4: a store that forgot a confirmed pair gets it back; its predecessor is not presented."""
+    fleet = Fleet(times=ProtocolTimes(store_probe_every_s=1e4))  # nobody notices the rollback
+    peer = await fleet.with_expired_grant()
+    before = dict(fleet.store.records)
     await peer.ask()
+    await peer.rest()
+    fleet.restart_store(before)
+    fleet.store.incarnations[fleet.store.run_id] = fleet.store.now_ms - 61_000
+    known = fleet.record(peer).position
+
+    await peer.parts.broker.renew(KEY, known=known, wait_s=10)
 
     await peer.rest()
-    presented = [entry.token for entry in fleet.idp.refreshes()]
-    assert len(presented) == len(set(presented))
+    assert len(fleet.idp.refreshes()) == 1
     assert _is_well(fleet, peer)
     await fleet.end()
 

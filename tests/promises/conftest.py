@@ -30,7 +30,7 @@ def place(
     return FleetPlace(
         directory=tmp_path,
         redis_url=redis_server.url,
-        redis_prefix=redis_prefix,
+        redis_prefix=redis_prefix[:20],
         sandbox=sandbox,
     )
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import final
 
+from sidecar.domain.commands import BeginRevocation
 from sidecar.domain.events import SpoolReplayed, WorkFailed
 from sidecar.domain.failure import Operation
-from sidecar.domain.outcomes import RefreshOutcome, RevocationKept
+from sidecar.domain.outcomes import RefreshOutcome
 from sidecar.domain.record import ClaimId, GrantId, GrantState
 from sidecar.domain.spooled import (
     AnswerReceived,
@@ -69,7 +70,6 @@ class Reconciler:
         self._has_replayed = False
         self._next_probe_s = 0.0
         self._doubts: dict[GrantId, int] = {}
-        self._order_due_s: dict[GrantId, float] = {}
 
     @property
     def has_replayed(self) -> bool:
@@ -120,6 +120,9 @@ class Reconciler:
         if not self._has_replayed:
             for answer in list(self._parts.journal.state.answers.values()):
                 self._read_again(answer)
+        # An order before its pair: a store that lost both must not serve the grant in between.
+        for order in list(self._parts.journal.state.orders.values()):
+            await self._parts.store.apply(order.grant, BeginRevocation(consent=order.consent))
         pairs = list(self._parts.journal.state.pairs.values())
         for received in pairs:
             await self._parts.committer.offer(received, is_live=False)
@@ -203,19 +206,12 @@ class Reconciler:
                 await self._parts.settler.settle(grant, record.position)
 
     def _launch_orders(self) -> None:
-        now_s = self._parts.clock.elapsed_s()
-        for grant, order in list(self._parts.journal.state.orders.items()):
-            if self._order_due_s.get(grant, 0.0) <= now_s:
-                self._order_due_s[grant] = float("inf")
+        for order in list(self._parts.journal.state.orders.values()):
+            if self._revoker.is_due(order.grant):
                 self._lane.launch(partial(self._carry_out, order), where="revocation")
 
     async def _carry_out(self, order: RevocationOrdered) -> None:
-        outcome = await self._revoker.carry_out(order)
-        if isinstance(outcome, RevocationKept):
-            now_s = self._parts.clock.elapsed_s()
-            self._order_due_s[order.grant] = now_s + outcome.retry_in_s
-        else:
-            self._order_due_s.pop(order.grant, None)
+        await self._revoker.carry_out(order)
 
     async def _heed(self, hint: Notice | Distress) -> None:
         held = self._parts.journal.state.pairs.get(hint.grant)
@@ -225,11 +221,14 @@ class Reconciler:
             return
         if hint.state is GrantState.IN_DOUBT:
             self._doubts.setdefault(hint.grant, 0)
-        if held is None or held.pair.position.generation == hint.generation:
+        if held is None:
             return
+        generation = held.pair.generation
         if hint.consent_id != held.pair.consent.id:
             await self._parts.committer.offer(held, is_live=False)
-        elif hint.generation > held.pair.generation:
+        elif hint.generation > generation or (
+            hint.generation == generation and hint.state is GrantState.REVOKED
+        ):
             self._parts.journal.note(PairForgotten(grant=hint.grant, position=held.pair.position))
 
 

@@ -32,8 +32,8 @@ from sidecar.domain.outcomes import (
     RevocationKept,
     RevokeOutcome,
 )
-from sidecar.domain.record import GrantKey, GrantRecord, GrantState
-from sidecar.domain.spooled import RevocationOrdered, RevocationSettled
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState
+from sidecar.domain.spooled import PairForgotten, RevocationOrdered, RevocationSettled
 from sidecar.domain.token_wire import RevokeDone, read_reply
 from sidecar.domain.tokens import TokenFailure
 from sidecar.domain.wire import TokenReply
@@ -49,6 +49,11 @@ class Revoker:
 
     def __init__(self, *, parts: ClaimParts) -> None:
         self._parts = parts
+        self._due_s: dict[GrantId, float] = {}
+
+    def is_due(self, grant: GrantId) -> bool:
+        """Whether an order may be tried now: it is not under way, and its last pause is over."""
+        return self._due_s.get(grant, 0.0) <= self._parts.clock.elapsed_s()
 
     async def revoke(self, key: GrantKey) -> RevokeOutcome:
         """Order the revocation of a grant and try at once; the order outlives this process."""
@@ -65,15 +70,22 @@ class Revoker:
         return await self.carry_out(order)
 
     async def carry_out(self, order: RevocationOrdered) -> RevocationDone | RevocationKept:
-        """Try to end an order; a kept one is to be tried again after the pause it names."""
+        """Try to end an order; a kept one is due again after the pause it names."""
+        pause_s = self._parts.times.revoke_retry_s
+        self._due_s[order.grant] = float("inf")
         try:
             outcome = await self._try(order)
         except StoreUnavailable:
-            outcome = RevocationKept(retry_in_s=self._parts.times.revoke_retry_s)
-        if isinstance(outcome, RevocationKept):
-            self._parts.observer.observe(
-                RevocationPostponed(grant=order.grant, retry_in_s=outcome.retry_in_s)
-            )
+            outcome = RevocationKept(retry_in_s=pause_s)
+        finally:  # also where a fault of ours ended it: the order stands
+            self._due_s[order.grant] = self._parts.clock.elapsed_s() + pause_s
+        if isinstance(outcome, RevocationDone):
+            self._due_s.pop(order.grant, None)
+            return outcome
+        self._due_s[order.grant] = self._parts.clock.elapsed_s() + outcome.retry_in_s
+        self._parts.observer.observe(
+            RevocationPostponed(grant=order.grant, retry_in_s=outcome.retry_in_s)
+        )
         return outcome
 
     async def _try(self, order: RevocationOrdered) -> RevocationDone | RevocationKept:
@@ -82,7 +94,11 @@ class Revoker:
                 order.grant, BeginRevocation(consent=order.consent)
             )
             match verdict:
-                case Superseded() | AlreadyRevoked():
+                case Superseded():
+                    self._settle(order)
+                    return RevocationDone()
+                case AlreadyRevoked():
+                    self._forget(order)
                     self._settle(order)
                     return RevocationDone()
                 case RevocationBegun():
@@ -107,6 +123,8 @@ class Revoker:
             tokens = self._parts.vault.open_pair(order.grant, begun.record.pair)
         except SealError:
             return RevocationKept(retry_in_s=self._parts.times.revoke_retry_s)
+        if not await self._parts.gate.lets_through():
+            return RevocationKept(retry_in_s=self._parts.times.canary_every_s)
         started_s = self._parts.clock.elapsed_s()
         reply = await self._parts.idp.send(
             self._parts.requests.revoke(tokens.refresh_token),
@@ -152,6 +170,7 @@ class Revoker:
         finish = FinishRevocation(position=record.position)
         if isinstance(await self._parts.store.apply(order.grant, finish), Refused):
             return False
+        self._forget(order)
         self._settle(order)
         self._parts.observer.observe(GrantRevoked(grant=order.grant))
         try:
@@ -160,8 +179,23 @@ class Revoker:
             return True
         return True
 
+    def _forget(self, order: RevocationOrdered) -> None:
+        """Let the copy of the dead pair go, or its replay into an empty store would revive it.
+
+        One that the store has not confirmed stays: it may be a successor that is still to be
+        revoked.
+        """
+        state = self._parts.journal.state
+        held = state.pairs.get(order.grant)
+        if held is None or order.grant in state.parked:
+            return
+        if held.pair.consent.id == order.consent.id:
+            self._parts.journal.note(PairForgotten(grant=order.grant, position=held.pair.position))
+
     def _settle(self, order: RevocationOrdered) -> None:
-        self._parts.journal.note(RevocationSettled(grant=order.grant, consent=order.consent))
+        """Strike the order, unless it was given anew meanwhile (a successor was stored)."""
+        if self._parts.journal.state.orders.get(order.grant) is order:
+            self._parts.journal.note(RevocationSettled(grant=order.grant, consent=order.consent))
 
     def _provider_of(self, record: GrantRecord, order: RevocationOrdered) -> str:
         try:

@@ -16,7 +16,11 @@ from tests.support.wait import until
 
 def _away(peer: Peer, *, for_s: float) -> None:
     peer.store.is_away = True
-    asyncio.get_running_loop().call_later(for_s, setattr, peer.store, "is_away", False)
+    asyncio.get_running_loop().call_later(for_s, _return, peer)
+
+
+def _return(peer: Peer) -> None:
+    peer.store.is_away = False
 
 
 def _is_well(fleet: Fleet, peer: Peer) -> bool:
@@ -220,7 +224,7 @@ async def test_a_wiped_store_is_refilled_from_the_spool() -> None:
 
 @in_virtual_time
 async def test_claims_are_quarantined_until_every_spool_was_replayed() -> None:
-    """H3, I16: after a rollback nobody claims the old token for a minute; the replay comes first."""
+    """H3, I16: after a rollback nobody claims for a minute; the replay comes first."""
     fleet = Fleet()
     peer = await fleet.with_expired_grant()
     other = await fleet.peer("b")

@@ -179,9 +179,8 @@ class FileSpool:
         live_bytes = sum(map(len, records))
         self._compact_above_bytes = max(2 * live_bytes, used_bytes + self._segment_bytes)
         if 2 * live_bytes < used_bytes:
-            with suppress(
-                OSError
-            ):  # an unsound log is mended by the next write, a sound one goes on
+            # A log that this leaves unsound is mended by the next write; a sound one goes on.
+            with suppress(OSError):
                 self._rewrite(records)
 
     def _mend(self) -> None:

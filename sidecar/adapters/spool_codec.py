@@ -56,7 +56,7 @@ class SegmentContents:
 
     Attributes:
         entries: Each entry with the instant it was written (wall clock), in order.
-        is_snapshot: The segment begins with the whole live state, and all of that was read: what
+        is_snapshot: The segment begins with the whole live state, and all of that is sound: what
             lies in earlier segments is worthless.
         torn_bytes: The bytes after the last sound record, where they look like one write that was
             cut short; 0 where the segment ends as it should.
@@ -109,7 +109,7 @@ def read_segment(data: bytes) -> SegmentContents:
     is_torn = left > 0 and records >= snapshot_records and _looks_torn(data, offset, written)
     return SegmentContents(
         entries=tuple(entries),
-        is_snapshot=0 <= snapshot_records <= records and strange_bytes == 0,
+        is_snapshot=0 <= snapshot_records <= records,
         torn_bytes=left if is_torn else 0,
         unreadable_bytes=strange_bytes + (0 if is_torn else left),
     )

@@ -21,7 +21,7 @@ from sidecar.adapters.spool_directory import sync_directory
 
 _CLOSED: Final = -1
 _CHUNK_BYTES: Final = 1 << 20
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 _CANNOT_RESERVE: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
@@ -36,7 +36,7 @@ class Segment:
 
     @classmethod
     def make(cls, path: Path, *, room_bytes: int) -> Segment:
-        """Make an empty segment with `room_bytes` reserved for records, durable with its name.
+        """Make an empty segment with `room_bytes` reserved for records; its name is durable.
 
         Raises:
             OSError: No room, or the disk failed; what was begun is removed.
@@ -44,7 +44,6 @@ class Segment:
         segment = cls._begin(path, size_bytes=HEAD_BYTES + room_bytes)
         try:
             segment.append(encode_head())
-            segment.sync()
             sync_directory(path.parent)
         except OSError:
             segment.abandon(path)
@@ -65,7 +64,6 @@ class Segment:
         """
         held = tuple(records)
         size_bytes = HEAD_BYTES + sum(map(len, held)) + room_bytes
-        unfinished.unlink(missing_ok=True)
         segment = cls._begin(unfinished, size_bytes=size_bytes)
         try:
             segment.append(encode_head(snapshot_records=len(held)))

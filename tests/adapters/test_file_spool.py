@@ -19,6 +19,7 @@ from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.domain.record import ClaimId
 from sidecar.domain.spooled import SpoolEntry, SpoolState
 from sidecar.ports import SealContext, SpoolError
+from tests.support.fake_clock import FakeClock
 from tests.support.spool_entries import (
     GRANT,
     OTHER_GRANT,
@@ -268,6 +269,97 @@ def test_a_damaged_record_ends_its_segment_and_is_reported(tmp_path: Path) -> No
     with opened(tmp_path) as spool:
         assert spool.state == folded([pair(5)])
         assert spool.unreadable_bytes == 0
+
+
+def test_a_cut_write_that_was_not_the_last_is_damage(tmp_path: Path) -> None:
+    """What was written later proves that no crash cut it short."""
+    directory = leave(tmp_path, [])
+    (snapshot,) = segments_of(directory)
+    snapshot.write_bytes(encode_head() + encode_record(pair(5), at_s=WRITTEN_AT_S)[:50])
+    later = encode_head() + encode_record(intent(), at_s=WRITTEN_AT_S)
+    (directory / "segment-0000000099.log").write_bytes(later)
+
+    with opened(tmp_path) as spool:
+        assert spool.state == folded([intent()])
+        assert spool.unreadable_bytes > 0
+    assert len(list(directory.glob("*.damaged"))) == 1
+
+
+def test_a_disk_that_writes_in_small_pieces_gets_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that takes only some bytes goes on with the rest."""
+    write = os.pwrite
+
+    def write_little(descriptor: int, data: memoryview, offset: int) -> int:
+        return write(descriptor, data[:7], offset)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", write_little)
+        leave(tmp_path, [pair(5), intent()])
+
+    assert state_of(tmp_path) == folded([pair(5), intent()])
+
+
+def test_old_segments_that_cannot_be_removed_fail_no_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are worthless, and the next rewriting tries again."""
+    calls = SystemCalls(monkeypatch)
+    with opened(tmp_path) as spool:
+        calls.before = no_space
+        with pytest.raises(SpoolError):
+            spool.write(pair(5), durable=True)
+
+        calls.before = _no_removal
+        spool.write(pair(6), durable=True)
+        assert len(segments_of(directory_of(tmp_path, spool))) == 2
+        calls.before = lambda _name: None
+
+    assert state_of(tmp_path) == folded([pair(6)])
+    assert len(list(tmp_path.glob("*/segment-*"))) == 1
+
+
+def test_what_was_missed_is_written_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing is the last attempt to mend the log."""
+    calls = SystemCalls(monkeypatch)
+    with opened(tmp_path) as spool:
+        calls.before = no_space
+        with pytest.raises(SpoolError):
+            spool.write(pair(5), durable=True)
+        calls.before = lambda _name: None
+
+    assert state_of(tmp_path) == folded([pair(5)])
+
+
+def test_a_full_disk_is_asked_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a claim may leave is asked much more often than a disk needs to be tried."""
+    clock = FakeClock()
+    calls = SystemCalls(monkeypatch)
+    spool = FileSpool.open(tmp_path, clock=clock, entropy=SystemEntropy())
+    calls.before = no_space
+    with pytest.raises(SpoolError):
+        spool.write(pair(5), durable=True)
+
+    tried: list[bool] = []
+    for _ in range(4):
+        count = calls.count
+        assert not spool.is_writable
+        tried.append(calls.count > count)
+        clock.advance(0.5)
+
+    assert tried == [True, False, True, False]
+    calls.before = lambda _name: None
+    spool.close()
+
+
+def _no_removal(name: str) -> None:
+    if name == "unlink":
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_a_segment_of_another_format_is_left_for_its_version(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.adapters.spool_directory import ReplicaDirectory
 from sidecar.domain.record import ReplicaId
 from sidecar.domain.spooled import RevocationOrdered, RevocationSettled, SpoolEntry, SpoolState
 from sidecar.ports import SpoolError
@@ -147,17 +149,35 @@ def test_damaged_segments_of_adopted_directories_are_kept(tmp_path: Path) -> Non
     """What could not be read of a dead owner's log moves to ours, earlier such finds included."""
     _leave_each(tmp_path, [[pair(5)], [pair(6)]])
     images: set[bytes] = set()
-    for directory in tmp_path.iterdir():
+    for directory in sorted(tmp_path.iterdir()):
         (segment,) = segments_of(directory)
         segment.write_bytes(segment.read_bytes().replace(b"AKSPOOL1", b"AKSPOOL9"))
         images.add(segment.read_bytes())
-        (directory / "earlier.damaged").write_bytes(b"earlier")
+        (directory / f"{directory.name}-earlier.damaged").write_bytes(directory.name.encode())
+        images.add(directory.name.encode())
 
     with opened(tmp_path) as spool:
         assert spool.unreadable_bytes > 0
         kept = directory_of(tmp_path, spool).glob("*.damaged")
-        assert {path.read_bytes() for path in kept} == {*images, b"earlier"}
+        assert {path.read_bytes() for path in kept} == images
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_directory_that_is_removed_while_we_lock_it_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of a directory that its owner has removed meanwhile locks nothing."""
+    directory = leave(tmp_path, [])
+    lock = fcntl.flock
+
+    def removed_by_its_owner(descriptor: int, operation: int) -> None:
+        (directory / "lock").rename(tmp_path / "removed")
+        (directory / "lock").touch()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_by_its_owner)
+
+    assert ReplicaDirectory.seize(directory) is None
 
 
 def test_what_is_no_replicas_directory_is_left_alone(tmp_path: Path) -> None:

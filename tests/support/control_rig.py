@@ -1,0 +1,131 @@
+"""A control listener over a whole sidecar on memory adapters, asked over real HTTP.
+
+It must not know what a test asserts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from sidecar.domain.addresses import TcpAddress
+from sidecar.domain.events import ControlCompleted
+from sidecar.domain.policy import RefreshPolicy
+from sidecar.domain.secret import Secret
+from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
+from sidecar.http.control_calls import ConsentPage
+from sidecar.http.listening import listen
+from sidecar.service.grants import GrantDesk
+from sidecar.service.steward import Steward
+from tests.support.scripted_idp import Step, pair_answer
+from tests.support.sidecar_parts import CLIENT_ID, REDIRECT_URI, Rig, make_rig
+
+CONTROL_KEY: Final = "canary-control-key-of-the-onboarding-app"
+OTHER_KEY: Final = "canary-control-key-of-the-back-office"
+GRANT: Final = "/grants/mikomo/u-1"
+CODE: Final = "canary-authorization-code"
+ONBOARDING: Final = {"user": "u-1", "provider": "mikomo", "code": CODE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Got:
+    """One whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON of the body."""
+        document: dict[str, Any] = json.loads(self.text)
+        return document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRig:
+    """A control listener and the sidecar behind it."""
+
+    rig: Rig
+    api: ControlApi
+    desk: GrantDesk
+    port: int
+    session: aiohttp.ClientSession
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = CONTROL_KEY,
+    ) -> Got:
+        """Send one call; the path goes out as it is, and bytes as a body too."""
+        sent = {} if key is None else {"Authorization": f"Bearer {key}"}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        url = URL(f"http://127.0.0.1:{self.port}{path}", encoded=True)
+        async with self.session.request(
+            method, url, data=data, headers=sent | dict(headers or {})
+        ) as answer:
+            return Got(
+                status=answer.status, headers=answer.headers.copy(), text=await answer.text()
+            )
+
+    async def onboard(self, first: str = "refresh-0") -> Got:
+        """Obtain the grant that `GRANT` names."""
+        self.rig.idp.then(pair_answer(first))
+        return await self.ask("POST", "/grants", body=ONBOARDING)
+
+    @property
+    def completed(self) -> list[ControlCompleted]:
+        """The accounts of all calls that have ended."""
+        return self.rig.parts.observer.of(ControlCompleted)
+
+
+@asynccontextmanager
+async def running_control(
+    *script: Step,
+    redirect_uri: str | None = REDIRECT_URI,
+    exchange_wait_s: float = 5.0,
+    keeps_house: bool = False,
+) -> AsyncGenerator[ControlRig]:
+    """Serve the control listener of a sidecar whose token service follows `script`."""
+    rig = make_rig(policy=RefreshPolicy(exchange_wait_s=exchange_wait_s))
+    rig.idp.then(*script)
+    parts = rig.parts
+    desk = GrantDesk(
+        parts=parts.serving_parts,
+        broker=parts.broker,
+        steward=Steward(parts=parts.claim_parts, obtainer=parts.obtainer, revoker=parts.revoker),
+    )
+    page = ConsentPage(
+        idp_url="https://idp.example",
+        client_id=CLIENT_ID,
+        scope="openid profile offline_access",
+        redirect_uri=redirect_uri,
+    )
+    options = ControlOptions(
+        control_keys={"onboarding": Secret(CONTROL_KEY), "back-office": Secret(OTHER_KEY)},
+        consent_page=page,
+        max_age_s=86400,
+    )
+    ports = ControlPorts(
+        desk=desk, observer=parts.observer, clock=rig.clock, entropy=parts.claim_parts.entropy
+    )
+    async with parts.running(keeps_house=keeps_house):
+        api = ControlApi(options=options, ports=ports)
+        listener = await listen(api.runner, address=TcpAddress(host="127.0.0.1", port=0))
+        try:
+            async with aiohttp.ClientSession() as session:
+                yield ControlRig(rig=rig, api=api, desk=desk, port=listener.port, session=session)
+        finally:
+            await listener.close()

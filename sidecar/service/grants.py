@@ -8,7 +8,7 @@ It does not know how a call came here or what it is answered with.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, TypeVar, assert_never, final
 
@@ -74,14 +74,13 @@ class GrantDesk:
 
     async def show(self, key: GrantKey) -> ReadAnswer:
         """Return the grant as the store has it."""
-        grant = self.grant_id(key)
         try:
-            record = await self._parts.store.read(grant)
+            record = await self._parts.store.read(self.grant_id(key))
         except StoreUnavailable:
             return _STORE_AWAY
         if record is None:
             return GrantGone(state=None)
-        return Shown(view=self._viewer.view(grant, record))
+        return Shown(view=self._view(key, record))
 
     async def obtain(self, key: GrantKey, code: Secret, *, redirect_uri: str) -> ObtainAnswer:
         """Exchange an authorization code and store the pair."""
@@ -187,13 +186,15 @@ class GrantDesk:
             return CursorUnknown()
         try:
             if wanted.user and wanted.provider:
-                found = await self._direct(GrantKey(user=wanted.user, provider=wanted.provider))
+                key = GrantKey(user=wanted.user, provider=wanted.provider)
+                record = await self._parts.store.read(self.grant_id(key))
+                views = [] if record is None else [self._view(key, record)]
                 following = ""
             else:
                 following, found = await self._parts.store.scan(start, limit)
+                views = [self._viewer.view(grant, record) for grant, record in found]
         except StoreUnavailable:
             return _STORE_AWAY
-        views = [self._viewer.view(grant, record) for grant, record in found]
         return GrantPage(
             grants=tuple(view for view in views if _is_wanted(view, wanted)),
             cursor=to_opaque(CursorKind.GRANTS, following),
@@ -249,11 +250,6 @@ class GrantDesk:
                 return Revoking(retry_in_s=self._parts.times.revoke_retry_s, failure=None)
             case _:
                 return StillRunning()
-
-    async def _direct(self, key: GrantKey) -> Sequence[tuple[GrantId, GrantRecord]]:
-        grant = self.grant_id(key)
-        record = await self._parts.store.read(grant)
-        return () if record is None else ((grant, record),)
 
     def _shown(self, key: GrantKey, stored: Stored) -> Shown:
         view = self._view(key, self._as_stored(stored.pair))

@@ -32,7 +32,7 @@ from sidecar.service.flights import Flights
 from sidecar.service.healer import Healer
 from sidecar.service.refusals import refusal
 from sidecar.service.serving_parts import ServingParts
-from sidecar.service.token_cache import CachedToken
+from sidecar.service.token_cache import CachedToken, is_replacing
 
 ROUNDS = 3
 SWEEP_EVERY_S = 30.0
@@ -116,11 +116,12 @@ class Broker:
             if isinstance(outcome, Postponed | GrantGone):
                 return refusal(wish.grant, outcome)
             token = self._parts.cache.get(wish.grant)
-            if token is not None and self._is_usable(token):
+            is_newer = token is not None and is_replacing(token.found.position, wish.known)
+            if token is not None and is_newer and self._is_usable(token):
                 return token.told_from(TokenSource.REFRESH)
-            wish = RefreshWish(
-                grant=wish.grant, provider=wish.provider, known=_position_of(outcome)
-            )
+            newest = _position_of(outcome)
+            known = newest if is_replacing(newest, wish.known) else wish.known
+            wish = RefreshWish(grant=wish.grant, provider=wish.provider, known=known)
         return refusal(wish.grant, Postponed(obstacle=Obstacle.FAILED, retry_in_s=1.0))
 
     def _from_memory(self, grant: GrantId) -> TokenLookup:

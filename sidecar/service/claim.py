@@ -43,7 +43,7 @@ from sidecar.domain.token_wire import ClaimFate, fate_of
 from sidecar.domain.tokens import TokenFailure
 from sidecar.ports import StoreUnavailable
 from sidecar.service.claim_parts import Announce, ClaimParts, Ticket
-from sidecar.service.transmission import Delivered, Transmission, Vetoed
+from sidecar.service.transmission import Delivered, Transmission, Unread, Vetoed
 
 
 @final
@@ -73,7 +73,10 @@ class Claim:
                     await self._deliver(presentation)
                     return
                 case Vetoed():
-                    await self._vetoed()
+                    await self._vetoed(failure)
+                    return
+                case Unread():
+                    self._leave()
                     return
                 case TokenFailure():
                     failure = presentation
@@ -105,12 +108,22 @@ class Claim:
         taken_over = self._ticket.kind in (ClaimKind.PROBE, ClaimKind.ORPHAN)
         self._end(ClaimOutcome.TAKEN_OVER if taken_over else ClaimOutcome.WON)
 
-    async def _vetoed(self) -> None:
+    async def _vetoed(self, failure: TokenFailure | None) -> None:
         """The store or the spool refused the first byte of this try; an earlier try may count."""
         self._parts.observer.observe(ClaimVetoed(grant=self._ticket.grant))
-        await self._release(is_unspent=not self._may_be_spent, backoff_s=0.0, failure=None)
+        backoff_s = 0.0 if failure is None else self._backoff_s(failure)
+        await self._release(is_unspent=not self._may_be_spent, backoff_s=backoff_s, failure=failure)
         obstacle = Obstacle.BUSY if self._parts.journal.is_writable else Obstacle.SPOOL_AWAY
-        self._announce(Postponed(obstacle=obstacle, retry_in_s=self._parts.times.peer_poll_first_s))
+        retry_in_s = max(backoff_s, self._parts.times.peer_poll_first_s)
+        self._announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s, failure=failure))
+        self._end(ClaimOutcome.LOST)
+
+    def _leave(self) -> None:
+        """Let everything stand: the next start reads the answer again, before anybody claims.
+
+        To present the token once more, or to end the claim, would throw its only successor away.
+        """
+        self._announce(Postponed(obstacle=Obstacle.FAILED, retry_in_s=self._parts.times.hold_s))
         self._end(ClaimOutcome.LOST)
 
     async def _give_back(self, failure: TokenFailure) -> None:

@@ -16,7 +16,7 @@ from typing import final
 
 from sidecar.domain.events import RecordUnreadable
 from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed
-from sidecar.domain.record import GrantKey, GrantRecord, Position
+from sidecar.domain.record import GrantKey, GrantRecord
 from sidecar.domain.tokens import (
     HealDeclined,
     HealGranted,
@@ -29,7 +29,7 @@ from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import RefreshWish
 from sidecar.service.refusals import refusal
 from sidecar.service.serving_parts import ServingParts
-from sidecar.service.token_cache import CachedToken
+from sidecar.service.token_cache import CachedToken, is_replacing
 
 Refreshed = Callable[[RefreshWish], Awaitable[TokenLookup]]
 
@@ -46,7 +46,7 @@ class Healer:
         """Return another token, a refusal, or that no other token would help."""
         grant = rejected.grant
         held = self._parts.cache.get(grant)
-        if held is not None and _is_after(held.found.position, rejected.position):
+        if held is not None and self._is_memory_newer(held, rejected):
             return HealGranted(found=held.told_from(TokenSource.MEMORY))
         try:
             record = await self._parts.reader.read(grant)
@@ -92,17 +92,24 @@ class Healer:
                 RecordUnreadable(grant=rejected.grant, key_id=error.key_id)
             )
             return None
-        is_usable = self._parts.store_clock.now_ms() < token.expires_at_ms
-        return token if is_usable else None
+        is_newer = is_replacing(token.found.position, rejected.position)
+        return token if is_newer and self._is_usable(token) else None
+
+    def _is_usable(self, token: CachedToken) -> bool:
+        return self._parts.store_clock.now_ms() < token.expires_at_ms
+
+    def _is_memory_newer(self, held: CachedToken, rejected: TokenFound) -> bool:
+        """Whether memory has a later generation of the consent, which was not rejected."""
+        is_same_consent = held.found.position.consent_id == rejected.position.consent_id
+        is_newer = is_replacing(held.found.position, rejected.position)
+        return is_same_consent and is_newer and self._is_usable(held)
 
     async def _replace(
         self, key: GrantKey, rejected: TokenFound, record: GrantRecord
     ) -> HealVerdict:
-        wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=record.position)
+        # The store may have fallen behind what was rejected: that is the one to replace then.
+        is_ahead = is_replacing(record.position, rejected.position)
+        known = record.position if is_ahead else rejected.position
+        wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=known)
         lookup = await self._refreshed(wish)
         return HealGranted(found=lookup) if isinstance(lookup, TokenFound) else lookup
-
-
-def _is_after(held: Position, rejected: Position) -> bool:
-    """Whether memory has a later generation of the consent, which was not rejected."""
-    return held.consent_id == rejected.consent_id and held.generation > rejected.generation

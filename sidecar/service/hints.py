@@ -31,5 +31,7 @@ class Hints:
             async with asyncio.timeout(at_most_s):
                 await event.wait()
         except TimeoutError:
+            return
+        finally:
             if self._waiting.get(grant) is event:
                 del self._waiting[grant]

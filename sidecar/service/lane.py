@@ -60,11 +60,11 @@ class ClaimLane:
         """Return what came of a wish, as soon as it is known; cancelling ends the waiting only."""
 
         async def work(answer: Callable[[RefreshOutcome], None]) -> None:
-            if not self._is_open:
-                answer(Postponed(obstacle=Obstacle.DRAINING, retry_in_s=1.0))
-                return
             async with self._berths.berth(wish.provider):
-                await self._refresher.refresh(wish, answer)
+                if self._is_open:  # asked with the berth in hand: waiting for one takes its time
+                    await self._refresher.refresh(wish, answer)
+                else:
+                    answer(Postponed(obstacle=Obstacle.DRAINING, retry_in_s=1.0))
 
         return await self._submit(work, where="claim")
 

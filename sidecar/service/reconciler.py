@@ -15,7 +15,7 @@ from functools import partial
 from typing import final
 
 from sidecar.domain.commands import BeginRevocation
-from sidecar.domain.events import SpoolReplayed, WorkFailed
+from sidecar.domain.events import RecordUnreadable, SpoolReplayed, WorkFailed
 from sidecar.domain.failure import Operation
 from sidecar.domain.outcomes import RefreshOutcome
 from sidecar.domain.record import ClaimId, GrantId, GrantState
@@ -65,6 +65,7 @@ class Reconciler:
         self._refresher = crew.refresher
         self._revoker = crew.revoker
         self._orphans: dict[ClaimId, ClaimIntended] = dict(parts.journal.state.intents)
+        self._unread: set[ClaimId] = set()
         self._adopted_directories = adopted_directories
         self._needs_replay = True
         self._has_replayed = False
@@ -100,6 +101,7 @@ class Reconciler:
         try:
             if self._needs_replay:
                 await self._replay()
+            self._launch_orphans()
             await self._store_parked()
             await self._settle_doubts()
         except StoreUnavailable:
@@ -126,19 +128,12 @@ class Reconciler:
         pairs = list(self._parts.journal.state.pairs.values())
         for received in pairs:
             await self._parts.committer.offer(received, is_live=False)
-        orphans = [
-            intent
-            for claim_id, intent in self._orphans.items()
-            if claim_id in self._parts.journal.state.intents
-        ]
-        self._orphans.clear()
-        for intent in orphans:
-            self._lane.launch(partial(self._adopt, intent), where="orphan")
+        orphans = self._launch_orphans()
         self._needs_replay = False
         self._parts.observer.observe(
             SpoolReplayed(
                 pairs=len(pairs),
-                orphans=len(orphans),
+                orphans=orphans,
                 adopted_directories=self._adopted_directories,
             )
         )
@@ -146,6 +141,22 @@ class Reconciler:
         if not self._has_replayed:
             self._has_replayed = True
             self._lane.open()
+
+    def _launch_orphans(self) -> int:
+        """Set about the claims of a dead process; return how many there are.
+
+        One whose answer lies here unread (its key is missing) is left alone: its successor exists.
+        """
+        state = self._parts.journal.state
+        orphans = [
+            intent
+            for claim_id, intent in self._orphans.items()
+            if claim_id in state.intents and claim_id not in self._unread
+        ]
+        self._orphans.clear()
+        for intent in orphans:
+            self._lane.launch(partial(self._adopt, intent), where="orphan")
+        return len(orphans)
 
     def _read_again(self, answer: AnswerReceived) -> None:
         """Take the pair from an answer that a former process could not read or write any more.
@@ -159,7 +170,9 @@ class Reconciler:
                 claim_id=answer.claim_id,
                 position=answer.position,
             )
-        except SealError:
+        except SealError as error:
+            self._unread.add(answer.claim_id)
+            self._parts.observer.observe(RecordUnreadable(grant=answer.grant, key_id=error.key_id))
             return
         reading = read_reply(Operation.REFRESH, Answered(status=200, body=body))
         if not isinstance(reading, PairRead):
@@ -181,12 +194,13 @@ class Reconciler:
         )
 
     async def _adopt(self, intent: ClaimIntended) -> None:
-        """Repeat the claim of a dead process; if the store is away, its hold ends in time."""
+        """Repeat the claim of a dead process, later if something stands in the way now."""
         try:
-            await self._refresher.adopt(intent, _nobody_waits)
+            is_done = await self._refresher.adopt(intent, _nobody_waits)
         except StoreUnavailable:
+            is_done = False
+        if not is_done:
             self._orphans[intent.claim_id] = intent
-            self._needs_replay = True
 
     async def _store_parked(self) -> None:
         for grant in list(self._parts.journal.state.parked):

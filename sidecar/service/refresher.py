@@ -71,12 +71,17 @@ class Refresher:
         else:
             self._explain(wish, verdict, announce)
 
-    async def adopt(self, intent: ClaimIntended, announce: Announce) -> None:
+    async def adopt(self, intent: ClaimIntended, announce: Announce) -> bool:
         """Repeat at once the claim of a dead process whose spool is ours now.
+
+        Returns:
+            Whether the intent was dealt with; otherwise something stands in the way: ask again.
 
         Raises:
             StoreUnavailable: The intent stays; ask again.
         """
+        if await self._obstacle() is not None:
+            return False
         claim_id = ClaimId(self._parts.entropy.new_id())
         verdict = await self._parts.store.apply(
             intent.grant,
@@ -95,6 +100,7 @@ class Refresher:
                 wish, claim_id, verdict.record, kind=ClaimKind.ORPHAN, announce=announce
             )
         self._parts.journal.note(ClaimEnded(grant=intent.grant, claim_id=intent.claim_id))
+        return True
 
     async def _obstacle(self) -> Obstacle | None:
         if not self._parts.journal.is_writable:
@@ -106,10 +112,10 @@ class Refresher:
         try:
             await self._parts.committer.offer(local, is_live=False)
         except StoreUnavailable:
-            if local.pair.position == wish.known:
-                announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
-            else:
+            if _is_successor(local, wish):
                 self._announce_local(local, announce)
+            else:
+                announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
             return False
         return True
 
@@ -247,3 +253,10 @@ class Refresher:
 
     def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:
         self._parts.observer.observe(ClaimEndedAs(grant=grant, outcome=outcome))
+
+
+def _is_successor(local: PairReceived, wish: RefreshWish) -> bool:
+    """Whether the pair is surely newer than what the wish wants replaced."""
+    stands = local.pair.position
+    is_same_consent = stands.consent_id == wish.known.consent_id
+    return is_same_consent and stands.generation > wish.known.generation

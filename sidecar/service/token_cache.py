@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import final
 
 from sidecar.domain import policy
-from sidecar.domain.record import GrantId, GrantRecord, StoredPair
+from sidecar.domain.record import GrantId, GrantRecord, Position, StoredPair
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenFound, TokenPair, TokenSource
 from sidecar.ports import Clock
@@ -24,16 +24,32 @@ class CachedToken:
 
     Attributes:
         found: The bearer as the hot path hands it out.
+        order: Which pair of the grant it is of; the greater one is the newer.
         refresh_at_ms: From when it is refreshed behind its callers (store clock).
         expires_at_ms: From when it is not handed out any more (store clock).
         checked_at_s: When the store was last asked (`Clock.elapsed_s`).
         hurried_until_s: Until when no further refresh ahead is started.
     """
 
-    __slots__ = ("checked_at_s", "expires_at_ms", "found", "hurried_until_s", "refresh_at_ms")
+    __slots__ = (
+        "checked_at_s",
+        "expires_at_ms",
+        "found",
+        "hurried_until_s",
+        "order",
+        "refresh_at_ms",
+    )
 
-    def __init__(self, *, found: TokenFound, horizon: policy.Horizon, checked_at_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        found: TokenFound,
+        order: tuple[int, str, int],
+        horizon: policy.Horizon,
+        checked_at_s: float,
+    ) -> None:
         self.found = found
+        self.order = order
         self.refresh_at_ms = horizon.refresh_at_ms
         self.expires_at_ms = horizon.expires_at_ms
         self.checked_at_s = checked_at_s
@@ -104,7 +120,13 @@ class TokenCache:
         )
 
     def take_pair(self, grant: GrantId, pair: StoredPair, tokens: TokenPair) -> CachedToken:
-        """Hold a pair that is durable here, whether or not the store has it yet."""
+        """Hold a pair that is durable here, whether or not the store has it yet.
+
+        A newer one stays: what a slow claim brings may be outdated by the time it lands.
+        """
+        held = self._tokens.get(grant)
+        if held is not None and held.order >= pair.order:
+            return held
         return self._put(
             grant,
             pair,
@@ -142,8 +164,17 @@ class TokenCache:
                 source=TokenSource.MEMORY,
                 cooling_product=cooling_product,
             ),
+            order=pair.order,
             horizon=horizon,
             checked_at_s=self._clock.elapsed_s(),
         )
         self._tokens[grant] = token
         return token
+
+
+def is_replacing(newer: Position, known: Position) -> bool:
+    """Whether a pair is none of those that somebody knows and wants replaced.
+
+    A pair of another consent is one: whichever was rejected, it was not this.
+    """
+    return newer.consent_id != known.consent_id or newer.generation > known.generation

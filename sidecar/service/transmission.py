@@ -51,7 +51,12 @@ class Vetoed:
     """Nothing was sent: the lease, the hold or the send window was over, or the spool refused."""
 
 
-Presentation = Delivered | Vetoed | TokenFailure
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """An answer came and lies in the spool, but a fault of ours kept it from being read."""
+
+
+Presentation = Delivered | Vetoed | Unread | TokenFailure
 
 
 @final
@@ -65,7 +70,7 @@ class Transmission:
         self._is_marked = False
         self._slow = False
         self._started_s = parts.clock.elapsed_s()
-        self._result: Delivered | TokenFailure | None = None
+        self._result: Delivered | Unread | TokenFailure | None = None
         self.sends = 0
 
     async def present(self) -> Presentation:
@@ -172,6 +177,7 @@ class Transmission:
         try:
             self._result = self._read(reply)
         except Exception as error:  # noqa: BLE001 - the answer may hold the only live token
+            self._result = Unread()
             self._parts.journal.keep(self._sealed_answer(reply.body))
             self._parts.observer.observe(WorkFailed(where="answer", error=type(error).__name__))
 

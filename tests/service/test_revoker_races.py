@@ -92,7 +92,7 @@ async def test_a_kept_order_is_repeated_no_sooner_than_akoya_asked() -> None:
 @pytest.mark.parametrize("point", STEPS_OF_A_CLAIM)
 @in_virtual_time
 async def test_a_revocation_at_any_step_of_a_refresh_revokes_the_successor(
-    point: str, is_elsewhere: bool
+    *, point: str, is_elsewhere: bool
 ) -> None:
     """H8, I11: whatever a refresh in flight brings is revoked at Akoya and never served."""
     fleet = Fleet()
@@ -301,7 +301,7 @@ async def test_revocations_stop_with_the_apps_credentials() -> None:
 
 @in_virtual_time
 async def test_a_lost_answer_to_a_revocation_is_asked_for_again() -> None:
-    """Akoya did it and the answer was lost: the second try is refused as unknown, and that is it."""
+    """Akoya did it and the answer was lost: the second try is refused, and that is the end."""
     fleet = Fleet()
     peer = await fleet.with_expired_grant()
     fleet.idp.plan.append(Fault.ANSWER_LOST)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, final
 
 from sidecar.adapters.memory_spool import MemorySpool
 from sidecar.adapters.memory_store import MemoryTokenStore
 from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
-from sidecar.domain.spooled import SpoolEntry, SpoolState
+from sidecar.domain.spooled import AnswerReceived, SpoolEntry, SpoolState
 from sidecar.ports import Distress, FeedEntry, Notice, SpoolError, StoreUnavailable
 from tests.support.fake_clock import FakeClock
 
@@ -177,6 +177,15 @@ class Disk:
         """Forget what was written after the last sync."""
         while self.entries and not self.entries[-1][1]:
             self.entries.pop()
+
+    def spoil_answers(self) -> None:
+        """Have every raw answer sealed with a key that nobody has."""
+        self.entries = [
+            (replace(entry, sealed_answer=b"ak1|lost|"), durable)
+            if isinstance(entry, AnswerReceived)
+            else (entry, durable)
+            for entry, durable in self.entries
+        ]
 
 
 @final

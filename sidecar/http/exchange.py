@@ -23,7 +23,13 @@ from sidecar.domain.retrying import (
     deposit_request,
     parse_retry_after,
 )
-from sidecar.domain.tokens import HealGranted, ProblemReason, TokenFound
+from sidecar.domain.tokens import (
+    HealDeclined,
+    HealVerdict,
+    ProblemReason,
+    TokenFound,
+    TokenRefused,
+)
 from sidecar.domain.upstream_answers import PEEK_BYTES, classify, is_told_by_body, read_code
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admitted
@@ -111,16 +117,20 @@ class Exchange:
         answered = await self._ask(call, found, account=account)
         if isinstance(answered, Refused) or answered.status != _UNAUTHORIZED:
             return answered
-        fresh = await self._heal(call, found, open_answer=answered)
-        if fresh is None or not call.is_repeatable:
+        verdict = await self._heal(call, found, open_answer=answered)
+        if isinstance(verdict, TokenRefused):
+            # The grant is dead, or cannot be refreshed just now: that says more than the 401.
+            answered.answer.close()
+            return Refused(reason=verdict.reason, retry_after_s=verdict.retry_after_s)
+        if isinstance(verdict, HealDeclined) or not call.is_repeatable:
             return answered
         answered.answer.close()
-        repeated = await self._ask(call, fresh, account=account)
+        repeated = await self._ask(call, verdict.found, account=account)
         if isinstance(repeated, Refused):
             return repeated
         if repeated.status == _UNAUTHORIZED:
             # Told, so that 401s of this product start no refresh for a while; never repeated.
-            await self._heal(call, fresh, open_answer=repeated)
+            await self._heal(call, verdict.found, open_answer=repeated)
             return repeated
         return Answered(
             answer=repeated.answer,
@@ -132,15 +142,14 @@ class Exchange:
 
     async def _heal(
         self, call: Call, rejected: TokenFound, *, open_answer: Answered
-    ) -> TokenFound | None:
+    ) -> HealVerdict:
         try:
-            verdict = await self._ports.source.heal(
+            return await self._ports.source.heal(
                 call.admitted.key, rejected, product=call.admitted.product
             )
         except BaseException:
             open_answer.answer.close()
             raise
-        return verdict.found if isinstance(verdict, HealGranted) else None
 
     async def _ask(self, call: Call, found: TokenFound, *, account: Account) -> Answered | Refused:
         """Ask until there is an answer to pass on; the time it takes is the upstream's."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sidecar.sandbox.world import Clock
 
 _SHUTDOWN_S: Final = 5.0
+_BACKLOG: Final = 1024
 _INTERACTION_ID: Final = "x-akoya-interaction-id"
 
 
@@ -57,7 +58,7 @@ class Sandbox:
         await runner.setup()
         host, port = split_address(self._initial.listen)
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
         except OSError:
             await runner.cleanup()
             raise

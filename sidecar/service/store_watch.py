@@ -41,7 +41,7 @@ class StoreWatch:
         except StoreUnavailable as error:
             if self._is_up is not False:
                 self._lost_at_s = asked_at_s
-                self._observer.observe(StoreLost(error=type(error.__cause__ or error).__name__))
+                self._observer.observe(StoreLost(error=str(error)))
             self._is_up = False
             return False
         answered_at_s = self._clock.elapsed_s()

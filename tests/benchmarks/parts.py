@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 import uvloop
@@ -44,8 +44,8 @@ class _Upstream(asyncio.Protocol):
     answer = data_answer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's TLS transport is no subclass of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._tail = b""
 
     def data_received(self, data: bytes) -> None:
@@ -116,8 +116,8 @@ class _Caller(asyncio.Protocol):
         self.ended = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's TLS transport is no subclass of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:

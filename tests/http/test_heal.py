@@ -61,6 +61,30 @@ async def test_a_declined_heal_passes_the_rejection_on_untouched() -> None:
     assert len(rig.upstream.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("reason", "status", "retry_after_s"),
+    [
+        (ProblemReason.REAUTH_REQUIRED, 401, None),
+        (ProblemReason.TOKEN_UNAVAILABLE, 503, 7.0),
+        (ProblemReason.GRANT_UNKNOWN, 401, None),
+    ],
+)
+async def test_a_grant_that_cannot_be_healed_is_told_instead_of_the_rejection(
+    reason: ProblemReason, status: int, retry_after_s: float | None
+) -> None:
+    """The client learns that the grant is dead, or when to come again, and not just a 401."""
+    refused = TokenRefused(grant=GRANT, reason=reason, retry_after_s=retry_after_s)
+    source = ScriptedSource(verdicts=[refused])
+    async with running_proxy(REJECTED, source=source) as rig, rig.client() as client:
+        got = await client.ask(request())
+
+    assert got.status == status
+    assert got.head.values(b"sidecar-error") == [reason.value.encode()]
+    assert got.head.values(b"retry-after") == ([] if retry_after_s is None else [b"7"])
+    assert len(rig.upstream.requests) == 1
+    assert rig.completed[0].outcome is RequestOutcome.REFUSED
+
+
 async def test_a_body_that_cannot_be_repeated_is_healed_for_the_next_call() -> None:
     """A streamed body is never sent in part or twice: its 401 goes on, the token is healed."""
     body = b"x" * 100_000

@@ -52,7 +52,7 @@ run: $(STAMP) ## serve with the environment, and with sidecar.env if that file i
 	set -a; if [ -f sidecar.env ]; then . ./sidecar.env; fi; exec $(BIN)/python -m sidecar run
 
 bench: $(STAMP) ## measure what the sidecar costs
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+	$(BIN)/python -m tests.benchmarks.run $(ARGS)
 
 docs: $(STAMP) ## write the reference pages anew from the code
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from sidecar.domain.failure import FailureReason
+from sidecar.domain.outcomes import Obstacle
+from sidecar.domain.record import GrantState
 from sidecar.domain.wire import Answered, Broken, NotSent
+from sidecar.http.control_problems import (
+    CONTROL_PROBLEMS,
+    FAILURE_STATUSES,
+    ControlReason,
+)
 from tests.support.control_rig import CODE, GRANT, ONBOARDING, ControlRig, Got, running_control
 from tests.support.scripted_idp import Step, json_answer, refusal
 from tests.support.wait import until
@@ -195,3 +204,17 @@ async def test_no_error_repeats_a_token_or_a_code() -> None:
 
     assert all("canary" not in got.text for got in answers)
     assert all(got.status in (400, 401, 404, 502) for got in answers)
+
+
+def test_every_reason_of_the_control_listener_is_on_the_page() -> None:
+    """An app's author finds each reason and each call where the calls are described."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
+    missing = [
+        name
+        for name in (*ControlReason, *FAILURE_STATUSES, *Obstacle, *(s.public for s in GrantState))
+        if f"`{name}`" not in page
+    ]
+
+    assert missing == []
+    assert set(CONTROL_PROBLEMS) == set(ControlReason)
+    assert set(FAILURE_STATUSES) == set(FailureReason)

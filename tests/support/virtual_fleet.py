@@ -97,6 +97,7 @@ class Peer:
 
     async def rest(self) -> None:
         """Wait until all work of the lane has ended; its callers may have left before."""
+        await asyncio.sleep(0.01)  # what was launched just now has not begun yet
         await until(lambda: not self.parts.lane.running, within_s=1000, what="the lane to rest")
 
     async def ask(self, key: GrantKey = KEY) -> TokenLookup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from multidict import CIMultiDict
 
 from sidecar.domain.events import WorkFailed
 from sidecar.domain.wire import Answered, TokenRequest
@@ -47,6 +48,33 @@ async def test_without_a_control_key_nothing_is_told(authorization: str | None) 
         assert (got.status, got.document["reason"]) == (401, "control_key_invalid")
         assert got.headers["WWW-Authenticate"].startswith("Bearer ")
     assert {event.client for event in control.completed[1:]} == {""}
+
+
+async def test_two_keys_are_none() -> None:
+    """Which of two credentials counts is a question that must not arise."""
+    headers = CIMultiDict(
+        [("Authorization", f"Bearer {CONTROL_KEY}"), ("Authorization", f"Bearer {OTHER_KEY}")]
+    )
+    async with (
+        running_control() as control,
+        control.session.get(f"http://127.0.0.1:{control.port}/events", headers=headers) as answer,
+    ):
+        assert answer.status == 401
+
+
+async def test_a_client_that_asks_before_it_sends_its_body_is_told_to() -> None:
+    """Curl sends `Expect` with larger bodies and would wait for a second in vain."""
+    async with (
+        running_control(pair_answer("refresh-0")) as control,
+        asyncio.timeout(5),
+        control.session.post(
+            f"http://127.0.0.1:{control.port}/grants",
+            json=ONBOARDING,
+            headers={"Authorization": f"Bearer {CONTROL_KEY}"},
+            expect100=True,
+        ) as answer,
+    ):
+        assert answer.status == 201
 
 
 async def test_each_key_is_known_by_its_name() -> None:

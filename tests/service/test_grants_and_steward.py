@@ -13,7 +13,9 @@ from sidecar.domain.failure import Operation
 from sidecar.domain.outcomes import ConsentSuperseded, GrantGone, Obstacle, Postponed
 from sidecar.domain.record import Consent, ConsentId, GrantState
 from sidecar.domain.secret import Secret
+from sidecar.domain.spooled import PairForgotten, PairReceived, SpoolEntry
 from sidecar.domain.wire import Answered, TokenRequest
+from sidecar.ports import SpoolError
 from sidecar.service.grant_answers import (
     Revoked,
     Revoking,
@@ -129,12 +131,20 @@ async def test_a_revocation_whose_store_is_away_is_kept_on_disk() -> None:
 async def test_a_record_is_erased_only_after_its_copy_on_disk(*, fails: bool) -> None:
     """A replay of the spool must not bring back whom somebody asked to forget."""
     rig = make_rig()
+    write = rig.spool.write
+
+    def failing_write(entry: SpoolEntry, *, durable: bool) -> None:
+        if durable and isinstance(entry, PairForgotten):
+            raise SpoolError("EIO")
+        write(entry, durable=durable)
+
     async with rig.parts.running():
         desk = await obtained(rig)
         rig.idp.then(json_answer(200, {}))
         early = await desk.purge(KEY)
         rig.clock.advance(DAY_S)
-        rig.spool.fails = fails
+        if fails:
+            rig.spool.write = failing_write  # type: ignore[method-assign]
         answer = await desk.purge(KEY)
 
     assert isinstance(early, Unerased)
@@ -163,8 +173,11 @@ async def test_a_consent_that_comes_while_another_is_erased_stands() -> None:
             ),
         )
 
+        received = PairReceived(grant=grant, claim_id=None, pair=newer)
+
         async def revoked_and_consented_again(request: TokenRequest) -> Answered:
             del request
+            rig.parts.claim_parts.journal.keep(received)
             await rig.store.apply(grant, Commit(pair=newer, claim_id=None, is_live=True))
             return json_answer(200, {})
 
@@ -174,6 +187,7 @@ async def test_a_consent_that_comes_while_another_is_erased_stands() -> None:
     assert isinstance(outcome, ConsentSuperseded)
     assert rig.store.records[grant].state is GrantState.ACTIVE
     assert rig.store.records[grant].pair.consent.id == "newer"
+    assert rig.spool.state.pairs == {grant: received}
 
 
 async def test_purging_tells_how_long_to_wait() -> None:

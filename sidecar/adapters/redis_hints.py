@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.record import ConsentId, GrantId, GrantState
 from sidecar.ports import Distress, Notice
 
 SILENCE_S: Final = 5.0
@@ -60,7 +60,7 @@ def _hint_of(message: dict[str, Any], notices: str) -> Notice | Distress | None:
         said = json.loads(data)
         return Notice(
             grant=GrantId(str(said["grant"])),
-            consent_id=str(said["consent"]),
+            consent_id=ConsentId(str(said["consent"])),
             generation=int(said["generation"]),
             state=GrantState(said["state"]),
         )

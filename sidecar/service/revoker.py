@@ -94,11 +94,7 @@ class Revoker:
                 order.grant, BeginRevocation(consent=order.consent)
             )
             match verdict:
-                case Superseded():
-                    self._settle(order)
-                    return RevocationDone()
-                case AlreadyRevoked():
-                    self._forget(order)
+                case Superseded() | AlreadyRevoked():
                     self._settle(order)
                     return RevocationDone()
                 case RevocationBegun():
@@ -170,7 +166,7 @@ class Revoker:
         finish = FinishRevocation(position=record.position)
         if isinstance(await self._parts.store.apply(order.grant, finish), Refused):
             return False
-        self._forget(order)
+        self._forget(order, record)
         self._settle(order)
         self._parts.observer.observe(GrantRevoked(grant=order.grant))
         try:
@@ -179,17 +175,14 @@ class Revoker:
             return True
         return True
 
-    def _forget(self, order: RevocationOrdered) -> None:
+    def _forget(self, order: RevocationOrdered, record: GrantRecord) -> None:
         """Let the copy of the dead pair go, or its replay into an empty store would revive it.
 
-        One that the store has not confirmed stays: it may be a successor that is still to be
+        A newer one than `record`'s stays: the store may have forgotten it, and it is still to be
         revoked.
         """
-        state = self._parts.journal.state
-        held = state.pairs.get(order.grant)
-        if held is None or order.grant in state.parked:
-            return
-        if held.pair.consent.id == order.consent.id:
+        held = self._parts.journal.state.pairs.get(order.grant)
+        if held is not None and held.pair.order <= record.pair.order:
             self._parts.journal.note(PairForgotten(grant=order.grant, position=held.pair.position))
 
     def _settle(self, order: RevocationOrdered) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.domain.events import GrantRevoked
 from sidecar.domain.outcomes import GrantGone, RevocationDone, RevocationKept, Stored
+from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.record import GrantState
 from sidecar.domain.tokens import ProblemReason, TokenRefused
 from tests.support.rotating_idp import Fault
@@ -153,6 +154,25 @@ async def test_an_order_survives_the_loss_of_the_store() -> None:
 
     assert GrantState.ACTIVE not in states
     assert _is_revoked(fleet, peer)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_order_carried_out_in_an_emptied_store_keeps_the_pair_to_revoke() -> None:
+    """H7: the store forgot the token and so Akoya was not told; the replay brings it up again."""
+    fleet = Fleet(times=ProtocolTimes(store_probe_every_s=30.0))
+    peer = await fleet.with_expired_grant()
+    fleet.idp.plan.append(refusal(429, "slow_down", retry_after_s=10.0))
+    await peer.revoke()
+    fleet.restart_store({})
+    await asyncio.sleep(11)
+    assert fleet.record(peer).state is GrantState.REVOKED
+    assert fleet.idp.live_token(KEY) is not None
+
+    await asyncio.sleep(30)
+
+    assert _is_revoked(fleet, peer)
+    assert peer.leftovers() == []
     await fleet.end()
 
 

@@ -98,6 +98,7 @@ class RotatingIdp:
         connect_after_s: How long a connection takes.
         life_s: Of an id_token.
         kills_families: A used token ends its family.
+        witness: Told (sidecar, token) of each refresh in the step in which it is let go.
     """
 
     def __init__(self, *, clock: Clock) -> None:
@@ -108,6 +109,7 @@ class RotatingIdp:
         self.connect_after_s = 0.005
         self.life_s = 60
         self.kills_families = False
+        self.witness: Callable[[str, str], None] = lambda _peer, _token: None
         self._clock = clock
         self._tokens: dict[str, tuple[Family, int]] = {}
         self._codes: dict[str, GrantKey] = {}
@@ -127,6 +129,10 @@ class RotatingIdp:
         """Return the one refresh token that can be used, if there is one."""
         families = self.families(key)
         return families[-1].token() if families and not families[-1].is_dead else None
+
+    def origin(self, token: str) -> tuple[Family, int] | None:
+        """Return which generation of which consent a refresh token is."""
+        return self._tokens.get(token)
 
     def end_consent(self, key: GrantKey) -> None:
         """The end user takes the consent back at the bank."""
@@ -244,6 +250,8 @@ class IdpFront:
             return self._tell(NotSent(), on_answer)
         if not await before_send():
             return self._tell(NotSent(is_vetoed=True), on_answer)
+        if request.operation is Operation.REFRESH:
+            service.witness(self._peer, field_of(request, "refresh_token"))
         self._wire.point("admitted")
         arrived: asyncio.Future[TokenReply] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(

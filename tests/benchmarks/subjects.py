@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class Bench:
 
 
 @contextmanager
-def process(command: list[str], *, core: int, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def process(command: list[str], *, core: int, **options: Any) -> Generator[subprocess.Popen[str]]:
     """Run a command on one core; it is gone afterwards."""
     if len(os.sched_getaffinity(0)) > 1:
         command = ["taskset", "-c", str(core), *command]
@@ -74,7 +74,7 @@ def process(command: list[str], *, core: int, **options: Any) -> Iterator[subpro
 
 
 @contextmanager
-def part(*words: str, core: int) -> Iterator[int]:
+def part(*words: str, core: int) -> Generator[int]:
     """Run a part of the benchmark that tells its port; yield the port."""
     with process([sys.executable, "-m", "tests.benchmarks.parts", *words], core=core) as started:
         assert started.stdout is not None
@@ -82,7 +82,7 @@ def part(*words: str, core: int) -> Iterator[int]:
 
 
 @contextmanager
-def bench(directory: Path) -> Iterator[Bench]:
+def bench(directory: Path) -> Generator[Bench]:
     """Make certificates, start the store and the upstream."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.pem"))
@@ -114,7 +114,7 @@ class RunningSidecar:
 
 
 @contextmanager
-def sidecar(place: Bench, *, level: str = "info") -> Iterator[RunningSidecar]:
+def sidecar(place: Bench, *, level: str = "info") -> Generator[RunningSidecar]:
     """Run the shipped program with its log to a file, as a container's would go."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SIDECAR_")}  # noqa: TID251 - handed on to a process
     environ |= sidecar_environ(place) | {"SIDECAR_LOG_LEVEL": level}
@@ -209,14 +209,14 @@ def _record(vault: Vault, key: GrantKey, *, now_ms: int, run_id: RunId) -> Grant
 
 
 @contextmanager
-def bare(place: Bench) -> Iterator[int]:
+def bare(place: Bench) -> Generator[int]:
     """Run the bare aiohttp pass-through; yield its port."""
     with part("bare", place.upstream_url, str(place.authority), core=SUBJECT_CORE) as port:
         yield port
 
 
 @contextmanager
-def nginx(place: Bench) -> Iterator[int]:
+def nginx(place: Bench) -> Generator[int]:
     """Run nginx with one worker as a reverse proxy to the upstream; yield its port."""
     program = shutil.which("nginx") or "/usr/sbin/nginx"
     assert Path(program).exists(), "install nginx to compare with it"

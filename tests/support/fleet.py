@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, final
@@ -178,7 +179,7 @@ class App:
 
     def control(
         self, sidecar: SidecarProcess, method: str, path: str, **options: Any
-    ) -> aiohttp.client._RequestContextManager:
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Call the grants API."""
         headers = {"Authorization": f"Bearer {CONTROL_KEY}"}
         return self._session.request(

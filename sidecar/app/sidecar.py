@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import ssl
 from collections.abc import AsyncGenerator
@@ -90,6 +91,8 @@ class Sidecar:
             await stack.enter_async_context(
                 self._listening("control", side.control.runner, tls=self._control_tls())
             )
+            # What stands now stands to the end: the collector need not look at it again.
+            gc.freeze()
             self._lifecycle.ready(version=__version__)
             await self._stopping.wait()
             await self._lifecycle.drain(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, final
+from typing import BinaryIO, Final, Literal, cast, final
 
 import orjson
 import structlog
@@ -75,14 +75,15 @@ class Log:
             self._writers[level](event, **fields)
 
     def _stamp(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        stamp = self._now().isoformat(timespec="microseconds").replace("+00:00", "Z")
-        return {"timestamp": stamp, "level": method, "event": event.pop("event"), **event}
+        return {"timestamp": self._now(), "level": method, "event": event.pop("event"), **event}
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
-    line = orjson.dumps(event, default=repr)
+    line = orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
     if is_suspect(line.decode(), event):
-        line = orjson.dumps(redact(event), default=repr)
+        stamp = event.pop("timestamp")
+        told = {"timestamp": stamp, **redact(event)}
+        line = orjson.dumps(told, default=repr, option=orjson.OPT_UTC_Z)
     return line
 
 
@@ -90,7 +91,9 @@ def _console_renderer(target: BinaryIO) -> Callable[[WrappedLogger, str, EventDi
     renderer = structlog.dev.ConsoleRenderer(colors=target.isatty())
 
     def render(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-        return renderer(logger, method, redact(event)).encode()
+        stamp = cast("datetime", event.pop("timestamp"))
+        told = {"timestamp": stamp.isoformat(timespec="milliseconds"), **redact(event)}
+        return renderer(logger, method, told).encode()
 
     return render
 

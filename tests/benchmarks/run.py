@@ -111,7 +111,7 @@ def weigh(place: Bench, *, grants: int) -> bool:
         with sidecar(place) as started:
             ready_s.append(started.ready_after_s)
     store_grants(place, grants)
-    with sidecar(place, level="warning") as measured:
+    with sidecar(place) as measured:
         load(measured.port, seconds=0.5, callers=1)
         one_mib = measured.rss_kib / 1024
         load(measured.port, seconds=0.0, callers=FILL_CALLERS, users=grants)

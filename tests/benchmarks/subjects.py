@@ -114,10 +114,10 @@ class RunningSidecar:
 
 
 @contextmanager
-def sidecar(place: Bench, *, level: str = "info") -> Generator[RunningSidecar]:
+def sidecar(place: Bench) -> Generator[RunningSidecar]:
     """Run the shipped program with its log to a file, as a container's would go."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SIDECAR_")}  # noqa: TID251 - handed on to a process
-    environ |= sidecar_environ(place) | {"SIDECAR_LOG_LEVEL": level}
+    environ |= sidecar_environ(place)
     log = place.directory / f"sidecar-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "sidecar", "run"]
     if len(os.sched_getaffinity(0)) > 1:

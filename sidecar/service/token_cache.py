@@ -24,7 +24,7 @@ class CachedToken:
 
     Attributes:
         found: The bearer as the hot path hands it out.
-        order: Which pair of the grant it is of; the greater one is the newer.
+        consented_at_ms: The epoch of its consent.
         refresh_at_ms: From when it is refreshed behind its callers (store clock).
         expires_at_ms: From when it is not handed out any more (store clock).
         checked_at_s: When the store was last asked (`Clock.elapsed_s`).
@@ -33,10 +33,10 @@ class CachedToken:
 
     __slots__ = (
         "checked_at_s",
+        "consented_at_ms",
         "expires_at_ms",
         "found",
         "hurried_until_s",
-        "order",
         "refresh_at_ms",
     )
 
@@ -44,16 +44,22 @@ class CachedToken:
         self,
         *,
         found: TokenFound,
-        order: tuple[int, str, int],
+        consented_at_ms: int,
         horizon: policy.Horizon,
         checked_at_s: float,
     ) -> None:
         self.found = found
-        self.order = order
+        self.consented_at_ms = consented_at_ms
         self.refresh_at_ms = horizon.refresh_at_ms
         self.expires_at_ms = horizon.expires_at_ms
         self.checked_at_s = checked_at_s
         self.hurried_until_s = 0.0
+
+    @property
+    def order(self) -> tuple[int, str, int]:
+        """Which pair of the grant it is, as `StoredPair.order`; made when asked, to stay small."""
+        position = self.found.position
+        return (self.consented_at_ms, position.consent_id, position.generation)
 
     def told_from(self, source: TokenSource) -> TokenFound:
         """Return the bearer, saying where it came from."""
@@ -164,7 +170,7 @@ class TokenCache:
                 source=TokenSource.MEMORY,
                 cooling_product=cooling_product,
             ),
-            order=pair.order,
+            consented_at_ms=pair.consent.consented_at_ms,
             horizon=horizon,
             checked_at_s=self._clock.elapsed_s(),
         )

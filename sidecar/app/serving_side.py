@@ -20,6 +20,7 @@ from sidecar.http.exchange import ProxyPorts
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.service.broker import Broker
+from sidecar.service.census import Census
 from sidecar.service.grants import GrantDesk
 from sidecar.service.hints import Hints
 from sidecar.service.record_reader import RecordReader
@@ -40,6 +41,7 @@ class ServingSide:
     reader: RecordReader
     upstream: Upstream
     proxy: Proxy
+    census: Census
     control: ControlApi
 
     @classmethod
@@ -62,6 +64,7 @@ class ServingSide:
             reader=reader,
             upstream=upstream,
             proxy=proxy,
+            census=Census(parts=parts),
             control=_control(base, desk),
         )
 
@@ -70,6 +73,7 @@ class ServingSide:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.broker.listen())
             group.create_task(self.broker.sweep())
+            group.create_task(self.census.run())
             group.create_task(self._measure_lag())
 
     async def close(self) -> None:

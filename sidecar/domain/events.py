@@ -504,6 +504,25 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantsCounted:
+    """The fleet's grants by state, as the API names them (metric only).
+
+    Attributes:
+        is_ours: Whether this sidecar is the one that counts; else there is nothing to show.
+    """
+
+    event: ClassVar[str] = "grants.counted"
+
+    is_ours: bool
+    active: int = 0
+    refreshing: int = 0
+    in_doubt: int = 0
+    reauth_required: int = 0
+    revoking: int = 0
+    revoked: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopLagged:
     """How late the event loop ran a timer (metric only)."""
 
@@ -612,6 +631,7 @@ Event = (
     | StoreReincarnated
     | BreakerOpened
     | BreakerClosed
+    | GrantsCounted
     | LoopLagged
     | LifecycleListening
     | LifecycleReady

@@ -51,6 +51,8 @@ class ProtocolTimes:
     store_check_every_s: float = 5.0
     canary_every_s: float = 30.0
     purge_after_s: float = 86400.0
+    census_every_s: float = 600.0
+    census_poll_s: float = 30.0
 
 
 DEFAULT_LIFE_S: Final = 900

@@ -6,7 +6,7 @@ is a `KeyError`. Which metrics there are is the business of `catalogue`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from threading import Lock
 from typing import Final, final
@@ -59,6 +59,23 @@ class Levels:
     def set_to_now(self, *values: str) -> None:
         """Set the level to the wall clock."""
         self._children[values].set_to_current_time()
+
+
+@final
+class AllOrNone:
+    """A gauge with all its series or none."""
+
+    def __init__(self, spec: Spec, registry: CollectorRegistry) -> None:
+        self._gauge = Gauge(spec.name, spec.meaning, tuple(spec.labels), registry=registry)
+
+    def show(self, levels: Mapping[str, int]) -> None:
+        """Set the level of each label value."""
+        for value, level in levels.items():
+            self._gauge.labels(value).set(level)
+
+    def hide(self) -> None:
+        """Have no series."""
+        self._gauge.clear()
 
 
 @final

@@ -13,7 +13,14 @@ from prometheus_client.exposition import choose_encoder
 
 from sidecar.domain.failure import DISPOSITIONS, OPERATION_REASONS
 from sidecar.telemetry import catalogue
-from sidecar.telemetry.families import Counts, Levels, ProviderCounts, ProviderNames, Spans
+from sidecar.telemetry.families import (
+    AllOrNone,
+    Counts,
+    Levels,
+    ProviderCounts,
+    ProviderNames,
+    Spans,
+)
 
 
 def token_error_rows() -> tuple[tuple[str, str, str], ...]:
@@ -96,6 +103,7 @@ class Metrics:
         self.spool_oldest = Levels(catalogue.SPOOL_OLDEST, registry)
         self.spool_write = Spans(catalogue.SPOOL_WRITE, registry)
         self.spool_failures = Counts(catalogue.SPOOL_FAILURES, registry)
+        self.grants = AllOrNone(catalogue.GRANTS, registry)
         self.loop_lag = Spans(catalogue.LOOP_LAG, registry)
 
     def admit_provider(self, provider: str) -> str:

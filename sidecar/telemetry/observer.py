@@ -12,7 +12,7 @@ from sidecar.domain import events as ev
 from sidecar.domain.events import CommitAnswer, Event, Outcome
 from sidecar.domain.record import GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
-from sidecar.telemetry.catalogue import code_class
+from sidecar.telemetry.catalogue import GRANTS, code_class
 from sidecar.telemetry.lines import LINES, fields_of, level_of
 from sidecar.telemetry.logging import Log
 from sidecar.telemetry.metrics import Metrics
@@ -60,7 +60,8 @@ StoreEvent = (
     | ev.SpoolReplayed
 )
 ProcessEvent = (
-    ev.LoopLagged
+    ev.GrantsCounted
+    | ev.LoopLagged
     | ev.LifecycleListening
     | ev.LifecycleReady
     | ev.LifecycleDraining
@@ -116,7 +117,8 @@ class TelemetryObserver:
             ):
                 self._count_store(event)
             case (
-                ev.LoopLagged()
+                ev.GrantsCounted()
+                | ev.LoopLagged()
                 | ev.LifecycleListening()
                 | ev.LifecycleReady()
                 | ev.LifecycleDraining()
@@ -285,6 +287,11 @@ class TelemetryObserver:
 
     def _count_process(self, event: ProcessEvent) -> None:
         match event:
+            case ev.GrantsCounted(is_ours=False):
+                self._metrics.grants.hide()
+            case ev.GrantsCounted():
+                states = GRANTS.labels["state"]
+                self._metrics.grants.show({state: getattr(event, state) for state in states})
             case ev.LoopLagged():
                 self._metrics.loop_lag.observe(event.lag_s)
             case ev.WorkFailed():

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.domain import events as ev
 from sidecar.domain.failure import OPERATION_REASONS
-from sidecar.telemetry.catalogue import SPECS, Kind, Spec
+from sidecar.telemetry.catalogue import GRANTS, SPECS, Kind, Spec
 from sidecar.telemetry.families import MOST_PROVIDERS
 from sidecar.telemetry.logging import Level, Log
 from sidecar.telemetry.metrics import Metrics, MetricsPage
@@ -47,12 +47,28 @@ def test_every_series_without_a_provider_is_there_from_the_start_and_no_other_co
         (s.name, frozenset(s.labels.items()))
         for family in text_string_to_metric_families(page_of(metrics))
         for s in family.samples
-        if "provider" not in s.labels
+        if "provider" not in s.labels and s.name != GRANTS.name
     }
     assert after == before
     for spec in SPECS:
-        if not spec.has_provider:
+        if not spec.has_provider and spec is not GRANTS:
             assert any(name.startswith(spec.name) for name, _ in before), spec.name
+
+
+def test_only_the_sidecar_that_counts_the_grants_shows_how_many_there_are() -> None:
+    """Elsewhere there is no series, so that the fleet's grants are not counted twice."""
+    metrics, observer = observed()
+    before = page_of(metrics)
+
+    observer.observe(ev.GrantsCounted(is_ours=True, active=7, revoked=2))
+    counting = page_of(metrics)
+    observer.observe(ev.GrantsCounted(is_ours=False))
+
+    assert "sidecar_grants{" not in before
+    assert 'sidecar_grants{state="active"} 7.0' in counting
+    assert 'sidecar_grants{state="in_doubt"} 0.0' in counting
+    assert 'sidecar_grants{state="revoked"} 2.0' in counting
+    assert "sidecar_grants{" not in page_of(metrics)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

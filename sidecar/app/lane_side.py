@@ -14,6 +14,7 @@ from sidecar.adapters.http_idp import HttpIdentityProvider
 from sidecar.adapters.loop_thread import LoopThread
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.app.base import Base
+from sidecar.app.upkeep import kept
 from sidecar.domain.record import BootId
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
 from sidecar.service.app_requests import TokenRequests
@@ -99,8 +100,8 @@ class LaneSide:
         await self.reconciler.tick()
         loop = asyncio.get_running_loop()
         # The lane owns its tasks in a list: a group would end all of them with the first failure.
-        self.keeping.append(loop.create_task(self.reconciler.run()))
-        self.keeping.append(loop.create_task(self.reconciler.listen()))
+        for work in (self.reconciler.run, self.reconciler.listen):
+            self.keeping.append(loop.create_task(kept(work, observer=self.parts.observer)))
 
     async def _stop(self) -> None:
         for task in self.keeping:

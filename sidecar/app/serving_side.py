@@ -13,6 +13,7 @@ from typing import Self
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
+from sidecar.app.upkeep import kept
 from sidecar.domain.events import LoopLagged
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
@@ -71,10 +72,13 @@ class ServingSide:
     async def keep(self) -> None:
         """Listen to peers, forget ended bearers and measure the loop, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.broker.listen())
-            group.create_task(self.broker.sweep())
-            group.create_task(self.census.run())
-            group.create_task(self._measure_lag())
+            for work in (
+                self.broker.listen,
+                self.broker.sweep,
+                self.census.run,
+                self._measure_lag,
+            ):
+                group.create_task(kept(work, observer=self.base.observer))
 
     async def close(self) -> None:
         """Let connections go."""

@@ -228,8 +228,13 @@ class ControlApi:
             headers["Content-Type"] = _JSON
         headers |= {"X-Request-Id": visit.request_id, "Server": SERVER_NAME}
         response = web.Response(status=answer.status, body=answer.body() or None, headers=headers)
-        if self._is_draining or not visit.request.content.is_eof():
+        if (
+            self._is_draining
             # A call that is not read to its end may not be followed by another one for sure.
+            or not visit.request.content.is_eof()
+            # The parser would take the trailers of a chunked body for headers of the next call.
+            or "Transfer-Encoding" in visit.request.headers
+        ):
             response.force_close()
         return response
 

@@ -19,6 +19,7 @@ from sidecar.http.control_problems import FieldError
 _SHOWABLE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _DIGITS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 _MAX_PARAMETERS: Final = 32
+_MAX_ERRORS: Final = 32
 _BODY: Final = "body"
 _QUERY: Final = "query"
 
@@ -37,9 +38,9 @@ class Fields:
 
     @property
     def errors(self) -> Sequence[FieldError]:
-        """Everything that is wrong, with what was not taken until now."""
+        """What is wrong, at most 32 of it, with what was not taken until now."""
         unknown = [FieldError(name=_showable(name), detail="unknown") for name in self._values]
-        return (*self._errors, *unknown)
+        return (*self._errors, *unknown)[:_MAX_ERRORS]
 
     def text(self, name: str, *, accepts: Callable[[str], bool], rule: str) -> str:
         """Return a text that must be there."""
@@ -139,8 +140,13 @@ def _fields(pairs: Sequence[tuple[str, object]]) -> Fields:
 
 
 def _doubled(pairs: Sequence[tuple[str, object]]) -> list[tuple[str, object]]:
-    names = [name for name, _ in pairs]
-    return [pair for number, pair in enumerate(pairs) if pair[0] in names[:number]]
+    seen: set[str] = set()
+    doubled: list[tuple[str, object]] = []
+    for pair in pairs:
+        if pair[0] in seen:
+            doubled.append(pair)
+        seen.add(pair[0])
+    return doubled
 
 
 def _twice(pairs: Sequence[tuple[str, object]]) -> Sequence[FieldError]:

@@ -67,7 +67,7 @@ def process(command: list[str], *, core: int, **options: Any) -> Generator[subpr
     try:
         yield started
     finally:
-        started.kill()
+        started.terminate()  # not kill: nginx ends its workers itself
         started.wait()
         assert started.stdout is not None
         started.stdout.close()

@@ -160,7 +160,9 @@ class Claim:
             Deny(
                 claim_id=self._ticket.claim_id,
                 position=self._ticket.record.position,
-                is_sole=self._transmission.sends == 1,
+                # Akoya says "no token" where we sent one: too strange to be believed at once.
+                is_sole=self._transmission.sends == 1
+                and failure.reason is not FailureReason.REFRESH_TOKEN_MISSING,
                 heal_ms=int(self._parts.times.heal_s * 1000),
                 error=self._last_error(failure),
             )

@@ -10,6 +10,7 @@ from typing import assert_never, final
 
 from sidecar.domain import events as ev
 from sidecar.domain.events import CommitAnswer, Event, Outcome
+from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
 from sidecar.telemetry.catalogue import GRANTS, code_class
@@ -201,12 +202,15 @@ class TelemetryObserver:
                 assert_never(event)
 
     def _count_failure(self, event: ev.TokenRequestFailed) -> None:
-        failure = event.failure
-        self._metrics.token_errors.add(
+        failure, metrics = event.failure, self._metrics
+        # Only an exchange can fail at a provider of which there is no grant.
+        has_grant = failure.operation is not Operation.OBTAIN
+        name = metrics.admit_provider if has_grant else metrics.providers.recall
+        metrics.token_errors.add(
             failure.operation,
             failure.reason,
             failure.disposition,
-            provider=self._metrics.providers.recall(event.provider),
+            provider=name(event.provider),
         )
 
     def _count_commit(self, event: ev.PairCommitted) -> None:

@@ -364,6 +364,19 @@ async def test_a_torn_answer_with_a_whole_refresh_token_is_salvaged_and_renewed_
     await fleet.end()
 
 
+@in_virtual_time
+async def test_a_denial_that_speaks_of_no_token_is_never_clean() -> None:
+    """Akoya missed a token that was sent: too strange to end a grant at once."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    fleet.idp.plan.append(refusal(400, "invalid_request", "No refresh token in request."))
+
+    await _renew(fleet, peer)
+
+    assert fleet.record(peer).state is GrantState.IN_DOUBT
+    await fleet.end()
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,11 @@ CONTROL_KEY = "control-key-of-the-tests-0123456789abcdef"
 HASH_KEY = base64.b64encode(b"h" * 32).decode()
 ENCRYPTION_KEYS = "k1:" + base64.b64encode(b"e" * 32).decode()
 REDIRECT_URI = "http://127.0.0.1:9999/callback"
+LISTENING = re.compile(
+    r"""address(?:=|":")(?P<address>[^\s"]+)\W+listener(?:=|":")(?P<listener>\w+)"""
+    r"""|listener(?:=|":")(?P<named>\w+)\W+address(?:=|":")(?P<at>[^\s"]+)"""
+)
+"""The line of an open listener, as JSON or for people."""
 
 
 @dataclass(kw_only=True)
@@ -64,14 +70,14 @@ class SidecarProcess:
                 stderr=log,
             )
         await until(
-            lambda: "lifecycle.ready" in self.events or self._has_ended,
+            lambda: b"lifecycle.ready" in self._recent or self._has_ended,
             within_s=20,
             what=f"{self.name} to be ready",
         )
         assert not self._has_ended, self._log_path.read_text()
-        for line in self.log:
-            if line["event"] == "lifecycle.listening":
-                self._addresses[line["listener"]] = line["address"]
+        for line in LISTENING.finditer(self._recent.decode()):
+            name, address = line["listener"] or line["named"], line["address"] or line["at"]
+            self._addresses[name] = address
         return self
 
     @property
@@ -98,10 +104,9 @@ class SidecarProcess:
     @property
     def log(self) -> list[dict[str, Any]]:
         """The lines since the last start that are JSON objects."""
-        with self._log_path.open("rb") as log:
-            log.seek(self._log_from)
-            lines = log.read().splitlines()
-        return [json.loads(line) for line in lines if line.startswith(b"{")]
+        lines = self._recent.splitlines(keepends=True)
+        whole = (line for line in lines if line.endswith(b"\n"))
+        return [json.loads(line) for line in whole if line.startswith(b"{")]
 
     @property
     def events(self) -> set[str]:
@@ -112,6 +117,10 @@ class SidecarProcess:
     def raw_log(self) -> bytes:
         """Everything the process ever wrote."""
         return self._log_path.read_bytes()
+
+    @property
+    def _recent(self) -> bytes:
+        return self.raw_log[self._log_from :]
 
     @property
     def _has_ended(self) -> bool:
@@ -168,9 +177,13 @@ class App:
         self._session = session
         self._sandbox = sandbox
 
+    def consent(self, user: str) -> str:
+        """Have `user` consent at the sandbox and return the code."""
+        return self._sandbox.consent(user, redirect_uri=REDIRECT_URI)
+
     async def onboard(self, sidecar: SidecarProcess, user: str) -> dict[str, Any]:
         """Have `user` consent at the sandbox and hand the code to a sidecar."""
-        code = self._sandbox.consent(user, redirect_uri=REDIRECT_URI)
+        code = self.consent(user)
         body = {"user": user, "provider": "mikomo", "code": code}
         async with self.control(sidecar, "POST", "/grants", json=body) as answer:
             assert answer.status == 201, await answer.text()

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.domain import events as ev
-from sidecar.domain.failure import OPERATION_REASONS
+from sidecar.domain.failure import OPERATION_REASONS, Disposition, FailureReason, Operation
+from sidecar.domain.tokens import TokenFailure
 from sidecar.telemetry.catalogue import GRANTS, SPECS, Kind, Spec
 from sidecar.telemetry.families import MOST_PROVIDERS
 from sidecar.telemetry.logging import Level, Log
@@ -104,17 +105,39 @@ def test_a_provider_that_nobody_has_a_grant_of_is_other() -> None:
     """A client that asks for made-up providers makes no series."""
     metrics, observer = observed()
 
+    failure = TokenFailure(
+        operation=Operation.OBTAIN,
+        reason=FailureReason.CODE_INVALID,
+        disposition=Disposition.REAUTH,
+    )
     for number in range(5):
-        observer.observe(sample(ev.TokenRequestFailed, provider=f"made-up-{number}"))
+        observer.observe(
+            sample(ev.TokenRequestFailed, provider=f"made-up-{number}", failure=failure)
+        )
 
     assert providers_in(metrics) == {"other"}
+    labels = {
+        "operation": "obtain",
+        "reason": "code_invalid",
+        "disposition": "reauth",
+        "provider": "other",
+    }
+    assert metrics.registry.get_sample_value("sidecar_token_errors_total", labels) == 5
+
+
+def test_a_failed_refresh_names_the_provider_of_its_grant() -> None:
+    """A sidecar that has only just started tells which bank's tokens are refused."""
+    metrics, observer = observed()
+
+    observer.observe(sample(ev.TokenRequestFailed, provider="mikomo"))
+
     labels = {
         "operation": "refresh",
         "reason": "refresh_token_claimed",
         "disposition": "in_doubt",
-        "provider": "other",
+        "provider": "mikomo",
     }
-    assert metrics.registry.get_sample_value("sidecar_token_errors_total", labels) == 5
+    assert metrics.registry.get_sample_value("sidecar_token_errors_total", labels) == 1
 
 
 def test_at_most_a_hundred_providers_have_a_name() -> None:

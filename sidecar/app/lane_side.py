@@ -107,6 +107,8 @@ class LaneSide:
         for task in self.keeping:
             task.cancel()
         await asyncio.gather(*self.keeping, return_exceptions=True)
+        # Only then the spool: what a claim has read when it is ended belongs on the disk.
+        await self.lane.abandon()
         self.parts.journal.close()
         await self.store.close()
 

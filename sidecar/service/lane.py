@@ -42,6 +42,12 @@ class ClaimLane:
         self._observer = observer
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False
+        self._is_shut = False
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether no claim may start any more, whoever wants it."""
+        return self._is_shut
 
     @property
     def running(self) -> int:
@@ -49,11 +55,12 @@ class ClaimLane:
         return len(self._tasks)
 
     def open(self) -> None:
-        """Let claims start (after the replay of the spool)."""
-        self._is_open = True
+        """Let claims start (after the replay of the spool), unless the lane was shut before."""
+        self._is_open = not self._is_shut
 
     def shut(self) -> None:
-        """Let no claim start any more; running ones go on."""
+        """Let no claim start any more, for good; running ones go on."""
+        self._is_shut = True
         self._is_open = False
 
     async def refresh(self, wish: RefreshWish) -> RefreshOutcome:
@@ -90,6 +97,16 @@ class ClaimLane:
     async def drained(self) -> None:
         """Wait, on the lane's loop, until all work has ended."""
         while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def abandon(self) -> None:
+        """End, on the lane's loop, what still runs; call it while the spool is open.
+
+        A claim that waits for its answer takes what has arrived of it to the disk before it ends.
+        """
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(set(self._tasks))
 
     async def _submit(

@@ -146,7 +146,10 @@ class Reconciler:
         """Set about the claims of a dead process; return how many there are.
 
         One whose answer lies here unread (its key is missing) is left alone: its successor exists.
+        In a lane that is shut they stay what they are, for the next start.
         """
+        if self._lane.is_shut:
+            return 0
         state = self._parts.journal.state
         orphans = [
             intent

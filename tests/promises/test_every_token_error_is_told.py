@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -171,7 +172,8 @@ async def act(app: App, sidecar: SidecarProcess, row: Row, user: str) -> tuple[i
         case _:
             call = app.control(sidecar, "DELETE", f"/grants/mikomo/{user}")
     async with call as answer:
-        document = {} if answer.status == 204 else await answer.json(content_type=None)
+        told = "{}" if answer.status == 204 else await answer.text()
+        document: dict[str, Any] = json.loads(told)
         return answer.status, document
 
 

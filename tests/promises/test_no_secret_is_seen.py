@@ -1,0 +1,208 @@
+"""Tokens, keys and secrets are in no log, metric, answer, Redis value or spool byte."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus
+
+import aiohttp
+import pytest
+
+from sidecar.sandbox import Fault, Sandbox, SandboxSettings
+from sidecar.sandbox.id_tokens import IdTokenSigner
+from sidecar.sandbox.ids import new_code, new_refresh_token
+from tests.promises.conftest import StartSidecar
+from tests.support.fleet import (
+    CONTROL_KEY,
+    ENCRYPTION_KEYS,
+    HASH_KEY,
+    App,
+    FleetPlace,
+    SidecarProcess,
+)
+from tests.support.redis_server import RedisServer
+
+USER = "mikomo_canary_user"
+CLIENT_KEY = "client-key-canary-0123456789-abcdefghij"
+CLIENT_SECRET = "client-secret-canary"
+PATH = "/accounts-info/v2/mikomo"
+
+
+@pytest.fixture
+def issued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every token and code that the sandbox gives away, gathered as it does."""
+    given: list[str] = []
+
+    def noting(make: Any) -> Any:
+        def make_and_note(*values: Any, **options: Any) -> str:
+            made: str = make(*values, **options)
+            given.append(made)
+            return made
+
+        return make_and_note
+
+    monkeypatch.setattr(IdTokenSigner, "sign", noting(IdTokenSigner.sign))
+    monkeypatch.setattr("sidecar.sandbox.grants.new_refresh_token", noting(new_refresh_token))
+    monkeypatch.setattr("sidecar.sandbox.grants.new_code", noting(new_code))
+    return given
+
+
+@pytest.fixture
+async def sandbox(issued: list[str]) -> AsyncGenerator[Sandbox]:
+    del issued  # gathers from the first token on
+    settings = SandboxSettings(key_bits=1024, client_secret=CLIENT_SECRET)
+    async with Sandbox(settings) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_no_secret_and_no_name_is_seen_anywhere(  # noqa: PLR0913 - fixtures
+    *,
+    log_format: str,
+    issued: list[str],
+    sandbox: Sandbox,
+    place: FleetPlace,
+    start: StartSidecar,
+    app: App,
+    redis_server: RedisServer,
+) -> None:
+    """Through a life with every kind of trouble, at debug level, in both formats."""
+    place.environ = {
+        "SIDECAR_LOG_LEVEL": "debug",
+        "SIDECAR_LOG_FORMAT": log_format,
+        "SIDECAR_CLIENT_KEYS": f"app:{CLIENT_KEY}",
+    }
+    sidecar = await start("only")
+    answers: list[bytes] = []
+    async with aiohttp.ClientSession() as session:
+        life = Life(
+            session=session,
+            sandbox=sandbox,
+            app=app,
+            sidecar=sidecar,
+            answers=answers,
+            issued=issued,
+        )
+        await life.live()
+        async with session.get(f"{sidecar.metrics_url}/metrics") as page:
+            answers.append(await page.read())
+    redis_bytes = b"\n".join(everything_in(redis_server))
+    sidecar.signal(signal.SIGTERM)
+    assert await sidecar.ended() == 0
+
+    spooled = [f.read_bytes() for f in place.directory.glob("spool-*/**/*") if f.is_file()]
+    seen = b"\n".join([sidecar.raw_log, redis_bytes, *answers, *spooled])
+
+    assert len(issued) > 8
+    assert found_in(seen, secrets_of(issued)) == []
+    assert found_in(sidecar.raw_log + redis_bytes + b"".join(spooled), [USER]) == []
+    assert sidecar.raw_log.count(b"token.request_failed") > 5, "the troubles were met"
+    assert found_in(seen + issued[-1].encode(), secrets_of(issued)), "the search itself must find"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """What an app may do to a sidecar; keeps the answers of the sidecar's own."""
+
+    session: aiohttp.ClientSession
+    sandbox: Sandbox
+    app: App
+    sidecar: SidecarProcess
+    answers: list[bytes]
+    issued: list[str]
+
+    async def live(self) -> None:
+        """Onboard, read, heal, fail in many ways, and end."""
+        await self.app.onboard(self.sidecar, USER)
+        assert await self.read() == 200
+        self.sandbox.grants.expire_id_tokens(user=USER, provider=None)
+        assert await self.read() == 200
+        assert await self.refresh(USER) == 200
+        for number, fault in enumerate(troubles(self.issued[-1])):
+            await self.app.onboard(self.sidecar, f"{USER}_{number}")
+            self.sandbox.faults.add(fault)
+            assert await self.refresh(f"{USER}_{number}") >= 200
+        await self.ask_badly(self.issued[-1])
+        self.sandbox.grants.revoke_consent(user=USER, provider=None)
+        assert await self.refresh(USER) in (401, 503)
+        await self.app.onboard(self.sidecar, USER)
+        assert await self.control("DELETE", f"/grants/mikomo/{USER}") == 204
+
+    async def ask_badly(self, token: str) -> None:
+        """Put a token wherever none belongs."""
+        await self.read(f"{PATH}?token={token}", Authorization=f"Bearer {token}")
+        await self.read(f"/{token}/v2/mikomo")
+        await self.read(**{"Sidecar-Key": f"wrong-{token}"})
+        body = {"user": USER, "provider": "mikomo", "code": token}
+        await self.control("POST", "/grants", json=body)
+        await self.control("POST", "/grants", json={"user": USER, token: "unknown"})
+        await self.control("GET", f"/grants?cursor={token}")
+        await self.control("GET", f"/grants/mikomo/{USER}")
+
+    async def read(self, path: str = PATH, **headers: str) -> int:
+        who = {"Sidecar-User": USER, "Sidecar-Key": CLIENT_KEY}
+        url = f"{self.sidecar.proxy_url}{path}"
+        async with self.session.get(url, headers=who | headers) as answer:
+            body = await answer.read()
+            if "Sidecar-Error" in answer.headers:
+                self.answers.append(body)
+            return answer.status
+
+    async def refresh(self, user: str) -> int:
+        return await self.control("POST", f"/grants/mikomo/{user}/refresh")
+
+    async def control(self, method: str, path: str, **options: Any) -> int:
+        async with self.app.control(self.sidecar, method, path, **options) as answer:
+            self.answers.append(await answer.read())
+            return answer.status
+
+
+def troubles(token: str) -> Iterator[Fault]:
+    """Answers of the token service that carry a secret where none belongs, or are torn."""
+    told = json.dumps({"error": token, "error_description": f"no {token}, {CLIENT_SECRET}"})
+    yield Fault(operation="refresh", kind="body", status=400, body=told)
+    yield Fault(operation="refresh", kind="body", status=200, body=f"<html>{token}</html>")
+    yield Fault(operation="refresh", kind="status_before", status=503)
+    yield Fault(operation="refresh", kind="redirect", location=f"/elsewhere?{token}")
+
+
+def everything_in(server: RedisServer) -> Iterator[bytes]:
+    """Every key and every value of a private server, whatever its type."""
+    with server.client() as client:
+        for key in client.scan_iter():
+            yield key
+            match client.type(key):
+                case b"hash":
+                    yield repr(client.hgetall(key)).encode() + b"".join(
+                        client.hgetall(key).values()
+                    )
+                case b"stream":
+                    yield repr(client.xrange(key)).encode()
+                case _:
+                    yield client.get(key)
+
+
+def secrets_of(issued: list[str]) -> list[str]:
+    """The secrets of this life, whole and in telling parts."""
+    parts = [part for token in issued for part in token.split(".")[1:]]
+    keys = [CONTROL_KEY, CLIENT_KEY, CLIENT_SECRET, HASH_KEY, ENCRYPTION_KEYS.partition(":")[2]]
+    return [*issued, *parts, *keys]
+
+
+def found_in(text: bytes, secrets: list[str]) -> list[str]:
+    """Return those that are in the text, plain or in a usual encoding."""
+    return [
+        secret
+        for secret in secrets
+        for spelling in (
+            secret,
+            quote_plus(secret),
+            base64.b64encode(secret.encode()).decode().rstrip("="),
+        )
+        if spelling.encode() in text
+    ]

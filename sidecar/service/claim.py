@@ -156,17 +156,7 @@ class Claim:
         local = self._parts.journal.state.pairs.get(self._ticket.grant)
         if local is not None and local.pair.order > self._ticket.record.pair.order:
             await self._parts.committer.commit(local, is_live=False)
-        verdict = await self._insist(
-            Deny(
-                claim_id=self._ticket.claim_id,
-                position=self._ticket.record.position,
-                # Akoya says "no token" where we sent one: too strange to be believed at once.
-                is_sole=self._transmission.sends == 1
-                and failure.reason is not FailureReason.REFRESH_TOKEN_MISSING,
-                heal_ms=int(self._parts.times.heal_s * 1000),
-                error=self._last_error(failure),
-            )
-        )
+        verdict = await self._insist(self._deny(failure))
         self._note_end()
         match verdict:
             case Healed():
@@ -191,6 +181,17 @@ class Claim:
                 self._end(ClaimOutcome.LOST)
             case _:
                 assert_never(verdict)
+
+    def _deny(self, failure: TokenFailure) -> Deny:
+        return Deny(
+            claim_id=self._ticket.claim_id,
+            position=self._ticket.record.position,
+            # Akoya says "no token" where we sent one: too strange to be believed at once.
+            is_sole=self._transmission.sends == 1
+            and failure.reason is not FailureReason.REFRESH_TOKEN_MISSING,
+            heal_ms=int(self._parts.times.heal_s * 1000),
+            error=self._last_error(failure),
+        )
 
     def _named(self, denial: TokenFailure) -> TokenFailure:
         """Name a denial after an answer that was lost here for what it is: our loss."""

@@ -34,7 +34,7 @@ DOCUMENTED = [
      502, "grant_type_invalid", "operator"),
     ("obtain", 401, "invalid_client", CREDENTIALS, 502, "client_credentials_invalid", "operator"),
     ("refresh", 400, "invalid_request", "No refresh token in request.",
-     401, "refresh_token_missing", "in_doubt"),
+     503, "refresh_token_missing", "in_doubt"),
     ("refresh", 400, "invalid_request", CLAIMED, 401, "refresh_token_claimed", "in_doubt"),
     ("refresh", 400, "invalid_grant",
      "Missing or incorrect grant_type field. Must be refresh_token",

@@ -32,6 +32,7 @@ class Flights:
         self._parts = parts
         self._landed = landed
         self._flights: dict[tuple[GrantId, Position], asyncio.Task[RefreshOutcome]] = {}
+        self._heard: dict[tuple[GrantId, Position], TokenFailure] = {}
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -55,7 +56,8 @@ class Flights:
             async with asyncio.timeout(wait_s):
                 return await asyncio.shield(flight)
         except TimeoutError:
-            return Postponed(obstacle=Obstacle.HELD, retry_in_s=1.0)
+            heard = self._heard.get((wish.grant, wish.known))
+            return Postponed(obstacle=Obstacle.HELD, retry_in_s=1.0, failure=heard)
 
     def start(self, wish: RefreshWish) -> asyncio.Task[RefreshOutcome]:
         """Start the flight of this wish unless it is under way."""
@@ -64,8 +66,12 @@ class Flights:
         if flight is None:
             flight = self._group.create_task(self._fly(wish))
             self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+            flight.add_done_callback(lambda _: self._forget(key))
         return flight
+
+    def _forget(self, key: tuple[GrantId, Position]) -> None:
+        self._flights.pop(key, None)
+        self._heard.pop(key, None)
 
     async def _fly(self, wish: RefreshWish) -> RefreshOutcome:
         try:
@@ -83,12 +89,13 @@ class Flights:
         times = self._parts.times
         until_s = self._parts.clock.elapsed_s() + self._parts.policy.wait_s
         pause_s = times.peer_poll_first_s
-        failure: TokenFailure | None = None
+        key = (wish.grant, wish.known)
         while True:
             outcome = await self._parts.lane.refresh(wish)
             if isinstance(outcome, Postponed):  # what Akoya said to the first try explains the rest
-                failure = outcome.failure or failure
-                outcome = replace(outcome, failure=failure)
+                if outcome.failure is not None:
+                    self._heard[key] = outcome.failure
+                outcome = replace(outcome, failure=self._heard.get(key))
             left_s = until_s - self._parts.clock.elapsed_s()
             is_brief = isinstance(outcome, Postponed) and outcome.obstacle.is_brief
             if not is_brief or left_s <= 0:

@@ -16,6 +16,7 @@ from sidecar.demo.screen import Screen
 
 ANNA: Final = "mikomo_10"
 BERT: Final = "mikomo_14"
+CLARA: Final = "mikomo_7"
 CALLERS: Final = 200
 PATIENCE_S: Final = 15.0
 
@@ -63,17 +64,22 @@ class Walk:
         control, key = self._first.urls["control"], self._stage.control_key
         self._screen.step("Everything stays up; try it (Ctrl-C ends it)")
         self._screen.tell("read data as the app does, without any token:")
-        self._screen.quote(f"curl -H 'Sidecar-User: {ANNA}' {self._first.urls['proxy']}{DATA_PATH}")
+        self._screen.quote(
+            f"curl -H 'Sidecar-User: {CLARA}' {self._first.urls['proxy']}{DATA_PATH}"
+        )
+        self._screen.tell(
+            "reject the token that is in use, and read again (a token that was itself"
+        )
+        self._screen.tell("refreshed less than 30 s ago is not replaced: then you see the 401):")
+        self._screen.quote(
+            f"curl -X POST -H 'Content-Type: application/json' -d '{{\"user\": \"{CLARA}\"}}' "
+            f"{self._stage.sandbox_url}/sandbox/expire-id-tokens"
+        )
         self._screen.tell("see a grant, and have it refreshed now:")
         self._screen.quote(
-            f"curl -H 'Authorization: Bearer {key}' {control}/grants/{PROVIDER}/{ANNA}\n"
+            f"curl -H 'Authorization: Bearer {key}' {control}/grants/{PROVIDER}/{CLARA}\n"
             f"curl -X POST -H 'Authorization: Bearer {key}' "
-            f"{control}/grants/{PROVIDER}/{ANNA}/refresh"
-        )
-        self._screen.tell("reject the token that is in use, and read again:")
-        self._screen.quote(
-            f"curl -X POST -H 'Content-Type: application/json' -d '{{\"user\": \"{ANNA}\"}}' "
-            f"{self._stage.sandbox_url}/sandbox/expire-id-tokens"
+            f"{control}/grants/{PROVIDER}/{CLARA}/refresh"
         )
         self._screen.tell("metrics, and every presentation of a refresh token:")
         self._screen.quote(
@@ -91,8 +97,8 @@ class Walk:
             self._screen.held(f"{sidecar.part.name}: proxy {sidecar.urls['proxy']}")
 
     async def _onboard(self) -> None:
-        self._screen.step("Two end users link their bank: consent page, code, grant")
-        for user in (ANNA, BERT):
+        self._screen.step("Three end users link their bank: consent page, code, grant")
+        for user in (ANNA, BERT, CLARA):
             query = f"?provider={PROVIDER}&state=demo-state-{user}"
             _, told = await self._calls.grants(self._first, "GET", f"/authorize-url{query}")
             code = await self._calls.consent(told["url"], user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import signal
@@ -13,9 +14,16 @@ from urllib.parse import quote_plus
 import aiohttp
 import pytest
 
+from sidecar.adapters.sealing import AesGcmSealer
+from sidecar.domain.record import Consent, ConsentId, GrantKey, GrantRecord
+from sidecar.domain.secret import Secret
+from sidecar.domain.tokens import TokenPair
+from sidecar.domain.wire import Answered
 from sidecar.sandbox import Fault, Sandbox, SandboxSettings
 from sidecar.sandbox.id_tokens import IdTokenSigner
 from sidecar.sandbox.ids import new_code, new_refresh_token
+from sidecar.service.vault import PairPlace, Vault
+from sidecar.settings import Settings, load
 from tests.promises.conftest import StartSidecar
 from tests.support.fleet import (
     CONTROL_KEY,
@@ -26,11 +34,14 @@ from tests.support.fleet import (
     SidecarProcess,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.wait import until
 
 USER = "mikomo_canary_user"
 CLIENT_KEY = "client-key-canary-0123456789-abcdefghij"
 CLIENT_SECRET = "client-secret-canary"
 PATH = "/accounts-info/v2/mikomo"
+KEYS = {text: base64.b64decode(text) for text in (HASH_KEY, ENCRYPTION_KEYS.partition(":")[2])}
+"""The sidecar's own keys, as configured and as the bytes that they are."""
 
 
 @pytest.fixture
@@ -90,17 +101,18 @@ async def test_no_secret_and_no_name_is_seen_anywhere(  # noqa: PLR0913 - fixtur
         )
         await life.live()
         async with session.get(f"{sidecar.metrics_url}/metrics") as page:
-            answers.append(await page.read())
-    redis_bytes = b"\n".join(everything_in(redis_server))
+            metrics = await page.read()
+        redis_bytes = b"\n".join(everything_in(redis_server))
+        spooled = await parked_pair(life, redis_server, place)
     sidecar.signal(signal.SIGTERM)
     assert await sidecar.ended() == 0
 
-    spooled = [f.read_bytes() for f in place.directory.glob("spool-*/**/*") if f.is_file()]
-    seen = b"\n".join([sidecar.raw_log, redis_bytes, *answers, *spooled])
+    quiet = b"\n".join([sidecar.raw_log, redis_bytes, metrics, *spooled, *spool_of(place)])
+    seen = b"\n".join([quiet, *answers])
 
     assert len(issued) > 8
     assert found_in(seen, secrets_of(issued)) == []
-    assert found_in(sidecar.raw_log + redis_bytes + b"".join(spooled), [USER]) == []
+    assert found_in(quiet, [USER]) == []
     assert sidecar.raw_log.count(b"token.request_failed") > 5, "the troubles were met"
     assert found_in(seen + issued[-1].encode(), secrets_of(issued)), "the search itself must find"
 
@@ -162,12 +174,39 @@ class Life:
             return answer.status
 
 
+async def parked_pair(life: Life, redis: RedisServer, place: FleetPlace) -> list[bytes]:
+    """Return the spool's bytes while a pair of this life lies nowhere else."""
+    user = f"{USER}_parked"
+    await life.app.onboard(life.sidecar, user)
+    life.sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=1.0))
+    presented = len(life.sandbox.ledger)
+    refreshed = life.sidecar.raw_log.count(b"token.refreshed")
+    asking = asyncio.ensure_future(life.refresh(user))
+    await until(lambda: len(life.sandbox.ledger) > presented, within_s=5, what="the claim")
+    redis.pause()
+    await until(
+        lambda: life.sidecar.raw_log.count(b"token.refreshed") > refreshed,
+        within_s=10,
+        what="the pair to be on the disk",
+    )
+    spooled = spool_of(place)
+    redis.resume()
+    await asking
+    assert any(len(each) for each in spooled)
+    return spooled
+
+
+def spool_of(place: FleetPlace) -> list[bytes]:
+    return [f.read_bytes() for f in place.directory.glob("spool-*/**/*") if f.is_file()]
+
+
 def troubles(token: str) -> Iterator[Fault]:
     """Answers of the token service that carry a secret where none belongs, or are torn."""
     told = json.dumps({"error": token, "error_description": f"no {token}, {CLIENT_SECRET}"})
     yield Fault(operation="refresh", kind="body", status=400, body=told)
     yield Fault(operation="refresh", kind="body", status=200, body=f"<html>{token}</html>")
     yield Fault(operation="refresh", kind="status_before", status=503)
+    yield Fault(operation="refresh", kind="cut_after", after_bytes=400)
     yield Fault(operation="refresh", kind="redirect", location=f"/elsewhere?{token}")
 
 
@@ -190,19 +229,58 @@ def everything_in(server: RedisServer) -> Iterator[bytes]:
 def secrets_of(issued: list[str]) -> list[str]:
     """The secrets of this life, whole and in telling parts."""
     parts = [part for token in issued for part in token.split(".")[1:]]
-    keys = [CONTROL_KEY, CLIENT_KEY, CLIENT_SECRET, HASH_KEY, ENCRYPTION_KEYS.partition(":")[2]]
-    return [*issued, *parts, *keys]
+    return [*issued, *parts, CONTROL_KEY, CLIENT_KEY, CLIENT_SECRET, *KEYS]
 
 
 def found_in(text: bytes, secrets: list[str]) -> list[str]:
     """Return those that are in the text, plain or in a usual encoding."""
-    return [
-        secret
-        for secret in secrets
-        for spelling in (
-            secret,
-            quote_plus(secret),
-            base64.b64encode(secret.encode()).decode().rstrip("="),
-        )
-        if spelling.encode() in text
-    ]
+    return [secret for secret in secrets if any(each in text for each in spellings(secret))]
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """The ways in which a secret may lie in a text; base64 at each of its three alignments."""
+    raw = secret.encode()
+    yield from (raw, quote_plus(secret).encode(), raw.hex().encode())
+    for shift in range(3):
+        # The first and last characters mix with their neighbours' bits.
+        yield base64.b64encode(b"\0" * shift + raw)[4:-4]
+    if secret in KEYS:
+        yield from (KEYS[secret], KEYS[secret].hex().encode())
+
+
+def test_what_holds_a_secret_prints_none() -> None:
+    """A `repr` in a debugger, an assertion or a traceback shows a mask where a secret is."""
+    token = "eyJ0-canary-token.payload-canary.signature-canary"
+    settings = load(
+        {
+            "SIDECAR_AKOYA_CLIENT_ID": "app",
+            "SIDECAR_AKOYA_CLIENT_SECRET": CLIENT_SECRET,
+            "SIDECAR_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
+            "SIDECAR_HASH_KEY": HASH_KEY,
+            "SIDECAR_CONTROL_KEYS": f"test:{CONTROL_KEY}",
+            "SIDECAR_CLIENT_KEYS": f"app:{CLIENT_KEY}",
+        }
+    )
+    assert isinstance(settings, Settings)
+    sealing, hashing = KEYS[ENCRYPTION_KEYS.partition(":")[2]], KEYS[HASH_KEY]
+    sealer = AesGcmSealer(
+        keys=[("k1", sealing)], hash_key=hashing, environment="sandbox", client_id="app"
+    )
+    vault = Vault(sealer=sealer)
+    key = GrantKey(user="u-1", provider="mikomo")
+    grant = vault.grant_id(key)
+    tokens = TokenPair(id_token=Secret(token), refresh_token=Secret(token), life_s=1)
+    place = PairPlace(
+        grant=grant,
+        sealed_key=vault.seal_key(grant, key),
+        consent=Consent(id=ConsentId("c"), consented_at_ms=1),
+        generation=0,
+    )
+    pair = vault.seal_pair(tokens, place=place, expires_at_ms=1)
+    answer = Answered(status=200, body=token.encode())
+
+    printed = repr((settings, sealer, tokens, pair, GrantRecord(pair=pair), answer)).encode()
+
+    hidden = [*token.split("."), pair.fingerprint, CLIENT_SECRET, CONTROL_KEY, CLIENT_KEY, *KEYS]
+    assert found_in(printed, hidden) == []
+    assert repr(pair.sealed_pair).encode() not in printed

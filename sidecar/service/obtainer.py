@@ -41,6 +41,7 @@ from sidecar.domain.token_wire import PairRead, read_reply
 from sidecar.domain.tokens import TokenFailure, TokenPair
 from sidecar.domain.wire import Broken, TokenReply
 from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service.asking import ask
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.vault import PairPlace
 
@@ -159,11 +160,8 @@ class _Exchange:
     async def send(self, code: Secret, *, redirect_uri: str) -> PairReceived | TokenFailure:
         """Send the code and return the spooled pair."""
         started_s = self._parts.clock.elapsed_s()
-        await self._parts.idp.send(
-            self._parts.requests.obtain(code, redirect_uri=redirect_uri),
-            before_send=_always,
-            on_answer=self._on_answer,
-        )
+        request = self._parts.requests.obtain(code, redirect_uri=redirect_uri)
+        await ask(self._parts, request, on_answer=self._on_answer)
         result = self._result if self._result is not None else self._read(Broken())
         self._parts.observer.observe(
             TokenRequestEnded(
@@ -241,7 +239,3 @@ def _first_pair(parts: ClaimParts, newcomer: _Newcomer, tokens: TokenPair) -> Pa
         expires_at_ms=now_ms + tokens.life_s * 1000,
     )
     return PairReceived(grant=grant, claim_id=None, pair=pair)
-
-
-async def _always() -> bool:
-    return True

@@ -41,6 +41,7 @@ from sidecar.service.claim import Claim
 from sidecar.service.claim_parts import Announce, ClaimParts, RefreshWish, Ticket
 
 ACQUIRE_TRIES = 3
+UNREADABLE_RETRY_S = 30.0
 
 
 @final
@@ -56,6 +57,9 @@ class Refresher:
         obstacle = await self._obstacle()
         if obstacle is not None:
             announce(Postponed(obstacle=obstacle, retry_in_s=1.0))
+            return
+        if self._holds_unread_answer(wish):
+            announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=UNREADABLE_RETRY_S))
             return
         local = self._parts.journal.state.pairs.get(wish.grant)
         is_parked = local is not None and wish.grant in self._parts.journal.state.parked
@@ -101,6 +105,19 @@ class Refresher:
             )
         self._parts.journal.note(ClaimEnded(grant=intent.grant, claim_id=intent.claim_id))
         return True
+
+    def _holds_unread_answer(self, wish: RefreshWish) -> bool:
+        """Whether the successor lies here in an answer that this sidecar cannot read (yet).
+
+        Its token is spent: presented again, it could cost the live pair. The key, or a sidecar
+        that reads better, brings the successor out; a new consent makes it worthless.
+        """
+        return any(
+            answer.grant == wish.grant
+            and answer.position.consent_id == wish.known.consent_id
+            and answer.position.generation >= wish.known.generation
+            for answer in self._parts.journal.state.answers.values()
+        )
 
     async def _obstacle(self) -> Obstacle | None:
         if not self._parts.journal.is_writable:
@@ -243,7 +260,7 @@ class Refresher:
 
     def _unreadable(self, grant: GrantId, error: SealError, announce: Announce) -> None:
         self._parts.observer.observe(RecordUnreadable(grant=grant, key_id=error.key_id))
-        announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=30.0))
+        announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=UNREADABLE_RETRY_S))
 
     def _provider_of(self, grant: GrantId, record: GrantRecord) -> str:
         try:

@@ -38,6 +38,7 @@ from sidecar.domain.token_wire import RevokeDone, read_reply
 from sidecar.domain.tokens import TokenFailure
 from sidecar.domain.wire import TokenReply
 from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service.asking import ask
 from sidecar.service.claim_parts import ClaimParts
 
 ROUNDS = 3
@@ -122,10 +123,8 @@ class Revoker:
         if not await self._parts.gate.lets_through():
             return RevocationKept(retry_in_s=self._parts.times.canary_every_s)
         started_s = self._parts.clock.elapsed_s()
-        reply = await self._parts.idp.send(
-            self._parts.requests.revoke(tokens.refresh_token),
-            before_send=_always,
-            on_answer=_ignore,
+        reply = await ask(
+            self._parts, self._parts.requests.revoke(tokens.refresh_token), on_answer=_ignore
         )
         failure = self._failure(reply)
         self._parts.observer.observe(
@@ -195,10 +194,6 @@ class Revoker:
             return self._parts.vault.open_key(order.grant, record.pair.sealed_key).provider
         except SealError:
             return ""
-
-
-async def _always() -> bool:
-    return True
 
 
 def _ignore(reply: TokenReply) -> None:

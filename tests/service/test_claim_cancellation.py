@@ -201,9 +201,10 @@ async def test_a_claim_whose_answer_cannot_be_opened_is_not_repeated() -> None:
     peer.disk.spoil_answers()
 
     await peer.start()
-    await asyncio.sleep(5)
+    await asyncio.sleep(fleet.times.hold_s + 5)
+    await peer.ask()
 
-    assert len(fleet.idp.refreshes()) == 1
+    assert len(fleet.idp.refreshes()) == 1, "not even when the hold is over and somebody asks"
     assert len(peer.of(RecordUnreadable)) == 1
     await peer.crash()
     peer.disk.entries[: len(intact)] = intact

@@ -332,3 +332,20 @@ async def test_a_lost_answer_to_a_revocation_is_asked_for_again() -> None:
     assert _is_revoked(fleet, peer)
     assert len(fleet.idp.revocations()) == 2
     await fleet.end()
+
+
+@in_virtual_time
+async def test_a_silent_token_service_holds_no_revocation_up_for_good() -> None:
+    """An order whose answer never comes is tried again, and would not block a drain for ever."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    fleet.idp.answer_after_s = 1e6
+    ordering = asyncio.ensure_future(peer.revoke())
+    await asyncio.sleep(10)
+    fleet.idp.answer_after_s = 0.05
+
+    await asyncio.sleep(fleet.times.watchdog_ticks + 60)
+
+    assert isinstance(await ordering, RevocationKept)
+    assert _is_revoked(fleet, peer)
+    await fleet.end()

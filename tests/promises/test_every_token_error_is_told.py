@@ -13,6 +13,7 @@ from sidecar.domain.failure import HINTS, FailureReason
 from sidecar.sandbox import Fault, Sandbox
 from tests.promises.conftest import StartSidecar
 from tests.support.fleet import REDIRECT_URI, App, FleetPlace, SidecarProcess
+from tests.support.wait import eventually
 
 WRONG_SECRET = "wrong-secret"
 ELSEWHERE = "http://127.0.0.1:9999/elsewhere"
@@ -250,7 +251,12 @@ async def test_an_unfamiliar_text_is_unknown_and_changes_no_grant(
     async with call as answer:
         problem = await answer.json(content_type=None)
 
-    after = await app.show(sidecar, user)
+    after = await eventually(  # the caller is told before the lease is given back
+        lambda: app.show(sidecar, user),
+        lambda grant: bool(grant["state"] != "refreshing"),
+        within_s=5,
+        what="the lease to be given back",
+    )
     assert (answer.status, problem["reason"]) == (502, "unknown")
     assert problem["akoya"]["error_description"] is None, "an unknown text may hold anything"
     assert (after["state"], after["generation"]) == ("active", before["generation"])

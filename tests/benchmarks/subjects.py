@@ -118,6 +118,7 @@ def sidecar(place: Bench) -> Generator[RunningSidecar]:
     """Run the shipped program with its log to a file, as a container's would go."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("SIDECAR_")}  # noqa: TID251 - handed on to a process
     environ |= sidecar_environ(place)
+    environ["PYTHONPATH"] = str(_without_tools(place.directory))
     log = place.directory / f"sidecar-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "sidecar", "run"]
     if len(os.sched_getaffinity(0)) > 1:
@@ -138,6 +139,17 @@ def sidecar(place: Bench) -> Generator[RunningSidecar]:
     finally:
         started.kill()
         started.wait()
+
+
+def _without_tools(directory: Path) -> Path:
+    """Return a path on which the library that only the developers' tools bring is not there.
+
+    structlog imports rich where it finds it, and the lock file of the image has none.
+    """
+    hidden = directory / "without-tools"
+    (hidden / "rich").mkdir(parents=True, exist_ok=True)
+    (hidden / "rich" / "__init__.py").write_text("raise ImportError\n")
+    return hidden
 
 
 def _addresses(log: Path, started: subprocess.Popen[bytes]) -> dict[str, str]:

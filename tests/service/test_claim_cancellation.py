@@ -9,7 +9,6 @@ from sidecar.domain.events import ClaimEndedAs, ClaimOutcome, RecordUnreadable, 
 from sidecar.domain.outcomes import Obstacle, Postponed
 from sidecar.domain.record import GrantKey, GrantRecord, GrantState
 from sidecar.domain.tokens import TokenFound, TokenLookup, TokenRefused
-from sidecar.service.berths import BerthLimits, Berths
 from tests.support.sidecar_parts import KEY
 from tests.support.virtual_fleet import Fleet, bearer_of
 from tests.support.virtual_time import in_virtual_time
@@ -112,55 +111,6 @@ async def test_a_claim_that_waited_for_a_berth_does_not_start_in_a_shut_lane() -
     assert len(fleet.idp.refreshes()) == 8
     assert len([found for found in lookups if isinstance(found, TokenFound)]) == 8
     await fleet.end()
-
-
-@in_virtual_time
-async def test_a_sick_bank_stops_no_other() -> None:
-    """Eight claims of one bank hang; the others' go on, and slow ones leave the count."""
-    fleet = Fleet()
-    peer = await fleet.peer()
-    sick = [GrantKey(user=f"u-{number}", provider="sick-bank") for number in range(20)]
-    for key in [*sick, KEY]:
-        await peer.obtain(key)
-    await asyncio.sleep(fleet.idp.life_s)
-    fleet.idp.answer_after_s = 100.0
-    asking = [asyncio.ensure_future(peer.ask(key)) for key in sick]
-    await asyncio.sleep(1)
-    hanging = peer.parts.berths.running
-    fleet.idp.answer_after_s = 0.05
-
-    assert bearer_of(await peer.ask())
-
-    assert hanging == 8
-    await asyncio.sleep(35)
-    assert len(fleet.idp.refreshes()) > 9  # slow after 30 s: the next ones were let in
-    await asyncio.gather(*asking)
-    await fleet.end()
-
-
-@in_virtual_time
-async def test_berths_have_a_hard_limit_that_slow_claims_count_towards() -> None:
-    """However slow they are, no more claims run than one killed process may cost."""
-    berths = Berths(limits=BerthLimits(swift=2, swift_per_provider=1, all=3), slow_after_s=1.0)
-    entered: list[str] = []
-
-    async def hold(provider: str) -> None:
-        async with berths.berth(provider):
-            entered.append(provider)
-            await asyncio.sleep(100)
-
-    async with asyncio.TaskGroup() as group:
-        for provider in ("a", "a", "b", "c"):
-            group.create_task(hold(provider))
-        await asyncio.sleep(0.5)
-        assert entered == ["a", "b"]
-        await asyncio.sleep(10)
-        assert sorted(entered) == ["a", "a", "b"]
-        assert berths.running == 3
-        await asyncio.sleep(95)
-        assert len(entered) == 4
-
-    assert berths.running == 0
 
 
 def _stumble() -> None:

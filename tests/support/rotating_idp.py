@@ -95,6 +95,7 @@ class RotatingIdp:
         plan: What happens to the next requests: a fault, or an answer given instead of any work.
         choose: Asked where the plan is empty.
         answer_after_s: How long the service takes.
+        bank_after_s: How long it takes where the refresh has to wait for one of these providers.
         connect_after_s: How long a connection takes.
         life_s: Of an id_token.
         kills_families: A used token ends its family.
@@ -106,6 +107,7 @@ class RotatingIdp:
         self.plan: deque[Fault | TokenReply] = deque()
         self.choose: Callable[[TokenRequest], Fault] = lambda _: Fault.NONE
         self.answer_after_s = 0.05
+        self.bank_after_s: dict[str, float] = {}
         self.connect_after_s = 0.005
         self.life_s = 60
         self.kills_families = False
@@ -133,6 +135,12 @@ class RotatingIdp:
     def origin(self, token: str) -> tuple[Family, int] | None:
         """Return which generation of which consent a refresh token is."""
         return self._tokens.get(token)
+
+    def takes_s(self, request: TokenRequest) -> float:
+        """Return how long the service takes for a request, as things stand now."""
+        origin = self.origin(field_of(request, "refresh_token"))
+        provider = "" if origin is None else origin[0].key.provider
+        return self.bank_after_s.get(provider, self.answer_after_s)
 
     def end_consent(self, key: GrantKey) -> None:
         """The end user takes the consent back at the bank."""
@@ -255,12 +263,12 @@ class IdpFront:
         self._wire.point("admitted")
         arrived: asyncio.Future[TokenReply] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(
-            service.answer_after_s / 2, self._process, request, plan, arrived
+            service.takes_s(request) / 2, self._process, request, plan, arrived
         )
         self._wire.point("sent")
         try:
             reply = await arrived
-            await asyncio.sleep(service.answer_after_s / 2)
+            await asyncio.sleep(service.takes_s(request) / 2)
         except asyncio.CancelledError:
             self._wire.point("cancelled")
             self._tell(Broken(), on_answer)

@@ -129,7 +129,7 @@ class Peer:
             "hints": vars(parts.serving_parts.hints)["_waiting"],
             "reads": vars(parts.serving_parts.reader)["_reads"],
             "lane": vars(parts.lane)["_tasks"],
-            "berths": vars(parts.berths)["_swift"],
+            "berths waited for": range(parts.berths.waiting),
             "berths running": range(parts.berths.running),
             "commits": vars(parts.claim_parts.committer)["_committing"],
             "intents": parts.claim_parts.journal.state.intents,

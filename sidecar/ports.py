@@ -6,7 +6,7 @@ every store and every spool must pass.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -145,7 +145,57 @@ class FeedEntry:
     at_ms: int
 
 
-class TokenStore(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueGrant:
+    """A grant whose instant in the schedule has come (store clock)."""
+
+    grant: GrantId
+    at_ms: int
+
+
+class Agenda(Protocol):
+    """The fleet's schedule: when each grant is due, and when it was last used.
+
+    It is advice and may be lost: `TokenStore.apply` decides what is done, and a sweep over all
+    records brings back what is missing. It is cut into `sidecar.domain.scheduling.SHARDS` shards;
+    whoever calls names the right one. Each method may raise `StoreUnavailable` and nothing else.
+    """
+
+    async def schedule(
+        self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False
+    ) -> int:
+        """Note when grants of one shard are due (ms); return how many instants that changed.
+
+        With `only_sooner`, a grant that is due earlier than that already stays as it is.
+        """
+        ...
+
+    async def unschedule(self, shard: int, grants: Collection[GrantId]) -> None:
+        """Strike grants of one shard from the schedule."""
+        ...
+
+    async def take_due(self, shard: int, limit: int, *, retake_ms: int) -> Sequence[DueGrant]:
+        """Return what is due of one shard, the oldest first, at most `limit`.
+
+        Whoever takes a grant has it alone for `retake_ms`; then it is due again, unless its instant
+        was changed meanwhile.
+        """
+        ...
+
+    async def note_uses(self, shard: int, uses: Mapping[GrantId, int]) -> None:
+        """Note when grants of one shard were last used (ms); an earlier instant changes nothing."""
+        ...
+
+    async def last_uses(self, shard: int, grants: Sequence[GrantId]) -> Mapping[GrantId, int]:
+        """Return when grants of one shard were last used, as far as somebody noted it."""
+        ...
+
+    async def forget_uses(self, shard: int, *, before_ms: int) -> None:
+        """Forget every use of one shard before an instant."""
+        ...
+
+
+class TokenStore(Agenda, Protocol):
     """The fleet's memory of grants. Each method may raise `StoreUnavailable` and nothing else.
 
     Contract suite: `tests/contract/test_token_store.py`.

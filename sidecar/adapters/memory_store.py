@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Final, final
 
 from sidecar.domain import transitions
@@ -26,7 +26,8 @@ from sidecar.domain.commands import (
     VerdictT_co,
 )
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
-from sidecar.ports import Clock, Distress, FeedEntry, Notice, StoreUnavailable
+from sidecar.domain.scheduling import shard_of
+from sidecar.ports import Clock, Distress, DueGrant, FeedEntry, Notice, StoreUnavailable
 
 FEED_ENTRIES: Final = 10_000
 PUBLISHED: Final = (Commit, Deny, Settle, BeginRevocation, FinishRevocation, Invalidate)
@@ -53,6 +54,8 @@ class MemoryTokenStore:
         skew_ms: How far the store's clock is ahead of `clock`.
         incarnations: When each incarnation was first met.
         canaries: Until when each canary is taken.
+        due: The schedule: when each grant is due.
+        used: When each grant was last used.
         notices: Every notice published so far.
         distress: Every call to the fleet so far.
     """
@@ -65,6 +68,8 @@ class MemoryTokenStore:
         self.skew_ms = 0
         self.incarnations: dict[RunId, int] = {}
         self.canaries: dict[str, int] = {}
+        self.due: dict[GrantId, int] = {}
+        self.used: dict[GrantId, int] = {}
         self.notices: list[Notice] = []
         self.distress: list[Distress] = []
         self._clock = clock
@@ -134,6 +139,62 @@ class MemoryTokenStore:
         self._end()
         return is_free
 
+    async def schedule(
+        self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False
+    ) -> int:
+        """Note when grants are due; return how many instants that changed."""
+        self._begin()
+        changed = {
+            grant: at_ms
+            for grant, at_ms in _of_shard(shard, due).items()
+            if at_ms != self.due.get(grant)
+            and not (only_sooner and at_ms > self.due.get(grant, at_ms))
+        }
+        self.due |= changed
+        self._end()
+        return len(changed)
+
+    async def unschedule(self, shard: int, grants: Collection[GrantId]) -> None:
+        """Strike grants from the schedule."""
+        self._begin()
+        for grant in grants:
+            if shard_of(grant) == shard:
+                self.due.pop(grant, None)
+        self._end()
+
+    async def take_due(self, shard: int, limit: int, *, retake_ms: int) -> Sequence[DueGrant]:
+        """Return what is due of one shard, and put it off for whoever dies with it."""
+        self._begin()
+        due = sorted(
+            (at_ms, grant)
+            for grant, at_ms in _of_shard(shard, self.due).items()
+            if at_ms <= self.now_ms
+        )
+        taken = tuple(DueGrant(grant=grant, at_ms=at_ms) for at_ms, grant in due[:limit])
+        self.due |= {each.grant: self.now_ms + retake_ms for each in taken}
+        self._end()
+        return taken
+
+    async def note_uses(self, shard: int, uses: Mapping[GrantId, int]) -> None:
+        """Note when grants were last used."""
+        self._begin()
+        for grant, at_ms in _of_shard(shard, uses).items():
+            self.used[grant] = max(at_ms, self.used.get(grant, at_ms))
+        self._end()
+
+    async def last_uses(self, shard: int, grants: Sequence[GrantId]) -> Mapping[GrantId, int]:
+        """Return when grants were last used."""
+        self._begin()
+        self._end()
+        return {grant: self.used[grant] for grant in grants if grant in _of_shard(shard, self.used)}
+
+    async def forget_uses(self, shard: int, *, before_ms: int) -> None:
+        """Forget every use of one shard before an instant."""
+        self._begin()
+        for grant in [g for g, at in _of_shard(shard, self.used).items() if at < before_ms]:
+            del self.used[grant]
+        self._end()
+
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Append a change of state to the feed."""
         self._begin()
@@ -199,6 +260,10 @@ class MemoryTokenStore:
     def _tell_listeners(self, hint: Notice | Distress) -> None:
         for queue in self._listeners:
             queue.put_nowait(hint)
+
+
+def _of_shard(shard: int, instants: Mapping[GrantId, int]) -> dict[GrantId, int]:
+    return {grant: at_ms for grant, at_ms in instants.items() if shard_of(grant) == shard}
 
 
 def _sequence_of(cursor: str) -> tuple[int, int]:

@@ -37,7 +37,7 @@ from sidecar.domain.transitions import AnyCommand
 
 Argument = str | bytes | int
 
-WITHOUT_RECORD: Final = (StoreOperation.PROBE, StoreOperation.MEET)
+WITHOUT_RECORD: Final = (StoreOperation.PROBE, StoreOperation.MEET, StoreOperation.TAKE_DUE)
 OF_COMMANDS: Final = (
     StoreOperation.ACQUIRE,
     StoreOperation.MARK,

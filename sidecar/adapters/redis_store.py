@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final, cast, final
 
@@ -28,7 +28,15 @@ from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.transitions import AnyCommand
-from sidecar.ports import Clock, Distress, FeedEntry, Notice, Observer, StoreUnavailable
+from sidecar.ports import (
+    Clock,
+    Distress,
+    DueGrant,
+    FeedEntry,
+    Notice,
+    Observer,
+    StoreUnavailable,
+)
 
 FEED_ENTRIES: Final = 10_000
 FIRST_WAIT_S: Final = 0.1
@@ -122,6 +130,48 @@ class RedisTokenStore:
             key = f"{self._prefix}:canary:{name}"
             return bool(await self._ask("SET", key, "1", "NX", "PX", ttl_ms))
 
+    async def schedule(
+        self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False
+    ) -> int:
+        """Note when grants of one shard are due; return how many instants that changed."""
+        async with self._asked(StoreOperation.SCHEDULE):
+            options = ("LT", "CH") if only_sooner else ("CH",)
+            return int(await self._ask("ZADD", self._due(shard), *options, *_scores(due)))
+
+    async def unschedule(self, shard: int, grants: Collection[GrantId]) -> None:
+        """Strike grants of one shard from the schedule."""
+        async with self._asked(StoreOperation.SCHEDULE):
+            await self._ask("ZREM", self._due(shard), *grants)
+
+    async def take_due(self, shard: int, limit: int, *, retake_ms: int) -> Sequence[DueGrant]:
+        """Return what is due of one shard, and put it off for whoever dies with it."""
+        async with self._asked(StoreOperation.TAKE_DUE):
+            taken = await self._run(StoreOperation.TAKE_DUE, self._due(shard), limit, retake_ms)
+            return tuple(
+                DueGrant(grant=GrantId(grant.decode()), at_ms=int(float(at)))
+                for grant, at in zip(taken[::2], taken[1::2], strict=True)
+            )
+
+    async def note_uses(self, shard: int, uses: Mapping[GrantId, int]) -> None:
+        """Note when grants of one shard were last used."""
+        async with self._asked(StoreOperation.USES):
+            await self._ask("ZADD", self._used(shard), "GT", *_scores(uses))
+
+    async def last_uses(self, shard: int, grants: Sequence[GrantId]) -> Mapping[GrantId, int]:
+        """Return when grants of one shard were last used."""
+        async with self._asked(StoreOperation.USES):
+            found = await self._ask("ZMSCORE", self._used(shard), *grants)
+            return {
+                grant: int(float(at))
+                for grant, at in zip(grants, found, strict=True)
+                if at is not None
+            }
+
+    async def forget_uses(self, shard: int, *, before_ms: int) -> None:
+        """Forget every use of one shard before an instant."""
+        async with self._asked(StoreOperation.USES):
+            await self._ask("ZREMRANGEBYSCORE", self._used(shard), "-inf", f"({before_ms}")
+
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Append a change of state to the feed."""
         async with self._asked(StoreOperation.EVENTS):
@@ -182,6 +232,12 @@ class RedisTokenStore:
     def _feed(self) -> str:
         return f"{self._prefix}:feed"
 
+    def _due(self, shard: int) -> str:
+        return f"{self._prefix}:due:{shard:02}"
+
+    def _used(self, shard: int) -> str:
+        return f"{self._prefix}:used:{shard:02}"
+
     def _key_of(self, grant: str, *, prefix: str | None = None) -> str:
         return f"{self._prefix if prefix is None else prefix}:c:{{{grant}}}"
 
@@ -231,6 +287,12 @@ def _told(error: BaseException) -> str:
     if isinstance(error, ResponseError) and str(error).startswith(NEWER_SCHEMA):
         return "a newer sidecar wrote this record"
     return type(error).__name__
+
+
+def _scores(instants: Mapping[GrantId, int]) -> Iterator[Argument]:
+    for grant, at_ms in instants.items():
+        yield at_ms
+        yield grant
 
 
 def _escaped(prefix: str) -> str:

@@ -14,7 +14,7 @@ from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.system import SystemClock, SystemEntropy
-from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
+from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.ports import Clock, Entropy, Observer
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
@@ -77,7 +77,9 @@ class Base:
 def _policy(settings: Settings) -> RefreshPolicy:
     return RefreshPolicy(
         lead_s=settings.refresh_lead_s,
-        is_ahead=settings.refresh_ahead != "off",
+        ahead=RefreshAhead(settings.refresh_ahead),
+        active_window_s=settings.active_window_s,
+        keepalive_s=settings.keepalive_s,
         max_age_s=int(settings.id_token_max_age_s),
         wait_s=settings.refresh_wait_s,
         exchange_wait_s=settings.idp_timeout_s,

@@ -124,6 +124,9 @@ class StoreOperation(StrEnum):
     COOL_DOWN = "cool_down"
     COOL_DOWN_END = "cool_down_end"
     PURGE = "purge"
+    TAKE_DUE = "take_due"
+    SCHEDULE = "schedule"
+    USES = "uses"
 
 
 # --- requests of clients --------------------------------------------------------------------------

@@ -51,8 +51,11 @@ class ProtocolTimes:
     store_check_every_s: float = 5.0
     canary_every_s: float = 30.0
     purge_after_s: float = 86400.0
-    census_every_s: float = 600.0
-    census_poll_s: float = 30.0
+    due_poll_s: float = 1.5
+    ahead_least_s: float = 30.0
+    use_flush_s: float = 10.0
+    sweep_every_s: float = 600.0
+    sweep_poll_s: float = 30.0
 
 
 DEFAULT_LIFE_S: Final = 900
@@ -67,23 +70,42 @@ LEAD_LIMIT_S: Final = 1800.0
 LEAD_JITTER: Final = 0.1
 
 
+class RefreshAhead(StrEnum):
+    """Which grants are refreshed before their id_token expires."""
+
+    ACTIVE = "active"
+    """Those that somebody used not long ago."""
+    ALL = "all"
+    OFF = "off"
+    """None: a grant is refreshed when it is used and its token has expired."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPolicy:
     """What operators may choose about refreshing.
 
     Attributes:
         lead_s: How long before expiry to refresh; ``None``: a fifth of the life, within bounds.
-        is_ahead: Whether a token in use is refreshed before it expires.
+        ahead: Which grants are refreshed before they expire.
+        active_window_s: How long after its last use a grant counts as in use.
+        keepalive_s: How old a pair may become although nobody uses it; 0: as old as it likes.
         max_age_s: Upper bound on the trusted life of an id_token.
         wait_s: How long a request waits for a refresh.
         exchange_wait_s: How long a caller of the grants API waits for Akoya.
     """
 
     lead_s: float | None = None
-    is_ahead: bool = True
+    ahead: RefreshAhead = RefreshAhead.ACTIVE
+    active_window_s: float = 86400.0
+    keepalive_s: float = 0.0
     max_age_s: int = 86400
     wait_s: float = 10.0
     exchange_wait_s: float = 15.0
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether any token is refreshed before it expires."""
+        return self.ahead is not RefreshAhead.OFF
 
 
 class Freshness(StrEnum):

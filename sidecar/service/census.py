@@ -30,14 +30,14 @@ class Census:
         """Count whenever it is this sidecar's turn, until cancelled."""
         while True:
             await self.tick()
-            await asyncio.sleep(self._parts.times.census_poll_s)
+            await asyncio.sleep(self._parts.times.sweep_poll_s)
 
     async def tick(self) -> None:
         """Stand for election if the last one is over; count if elected."""
         now_s = self._parts.clock.elapsed_s()
         if now_s < self._elected_until_s:
             return
-        every_s = self._parts.times.census_every_s
+        every_s = self._parts.times.sweep_every_s
         try:
             if not await self._parts.store.take_canary(CANARY, int(every_s * 1000)):
                 self._parts.observer.observe(GrantsCounted(is_ours=False))

@@ -87,6 +87,12 @@ async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -
     await store.tell(GRANT, GrantState.ACTIVE, "")
     fed = await store.feed("", 10)
     await store.take_canary("credentials", 10)
+    await store.schedule(0, {GRANT: 1}, only_sooner=True)
+    due = await store.take_due(0, 1, retake_ms=10)
+    await store.unschedule(0, [GRANT])
+    await store.note_uses(0, {GRANT: 1})
+    uses = await store.last_uses(0, [GRANT])
+    await store.forget_uses(0, before_ms=2)
     advice = await store.inspect()
     hint = await first_hint(store)
     with pytest.raises(StoreUnavailable, match=r"^NoPermissionError$"):
@@ -97,6 +103,6 @@ async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -
     assert isinstance(leased, Leased)
     assert marked == Done()
     assert isinstance(committed, Committed)
-    assert len(page) == len(fed) == 1
+    assert len(page) == len(fed) == len(due) == len(uses) == 1
     assert advice == ()
     assert hint == Distress(grant=GRANT)

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import pytest
-
-from sidecar.adapters.memory_store import MemoryTokenStore
-from sidecar.adapters.redis_store import RedisTokenStore
-from sidecar.adapters.system import SystemClock
 from sidecar.domain.commands import (
     Acquire,
     BeginRevocation,
@@ -31,7 +25,6 @@ from sidecar.domain.commands import (
     RevocationBegun,
     Stale,
 )
-from sidecar.domain.events import Event
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, RunId
 from sidecar.ports import Distress, Notice, TokenStore
 from tests.support.records import (
@@ -48,27 +41,6 @@ from tests.support.wait import eventually, until
 
 GRANT = GrantId("0a" * 16)
 OTHER = GrantId("0b" * 16)
-
-
-class Unheard:
-    def observe(self, event: Event) -> None:
-        pass
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest, redis_prefix: str) -> AsyncIterator[TokenStore]:
-    opened: TokenStore
-    if request.param == "memory":
-        opened = MemoryTokenStore(clock=SystemClock())
-    else:
-        opened = RedisTokenStore(
-            url=request.getfixturevalue("redis_url"),
-            prefix=redis_prefix,
-            observer=Unheard(),
-            clock=SystemClock(),
-        )
-    yield opened
-    await opened.close()
 
 
 async def met(store: TokenStore) -> Incarnation:

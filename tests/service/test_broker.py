@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.domain.events import TokenSent
-from sidecar.domain.policy import RefreshPolicy
+from sidecar.domain.policy import RefreshAhead, RefreshPolicy
 from sidecar.domain.record import GrantKey, GrantState
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused, TokenSource
 from tests.support.rotating_idp import Fault
@@ -117,7 +117,7 @@ async def test_a_failing_refresh_ahead_is_not_started_by_each_request() -> None:
 @in_virtual_time
 async def test_refreshing_ahead_can_be_turned_off() -> None:
     """With `off` a bearer is replaced when it ends and not before."""
-    fleet = Fleet(policy=RefreshPolicy(is_ahead=False))
+    fleet = Fleet(policy=RefreshPolicy(ahead=RefreshAhead.OFF))
     peer = await _served(fleet)
     await asyncio.sleep(LIFE_S * 0.9)
 

@@ -47,7 +47,7 @@ async def test_another_sidecar_counts_when_the_time_of_the_first_is_over(rig: Ri
     peer = SidecarParts.build(rig.world, spool=rig.spool, name="b")
     first, second = Census(parts=rig.parts.serving_parts), Census(parts=peer.serving_parts)
     await first.tick()
-    rig.clock.advance(rig.world.times.census_every_s + 1)
+    rig.clock.advance(rig.world.times.sweep_every_s + 1)
 
     await second.tick()
     await first.tick()
@@ -60,7 +60,7 @@ async def test_nothing_is_shown_while_the_store_is_away(rig: Rig) -> None:
     """An old count is no count: no series says that nobody knows."""
     census = Census(parts=rig.parts.serving_parts)
     await census.tick()
-    rig.clock.advance(rig.world.times.census_every_s + 1)
+    rig.clock.advance(rig.world.times.sweep_every_s + 1)
     rig.store.is_available = False
 
     await census.tick()

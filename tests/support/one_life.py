@@ -11,7 +11,7 @@ It must not know which parts of a sidecar call it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, final
 
@@ -20,7 +20,7 @@ from sidecar.adapters.memory_store import MemoryTokenStore
 from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.spooled import AnswerReceived, SpoolEntry, SpoolState
-from sidecar.ports import Distress, FeedEntry, Notice, SpoolError, StoreUnavailable
+from sidecar.ports import Distress, DueGrant, FeedEntry, Notice, SpoolError, StoreUnavailable
 from tests.support.fake_clock import FakeClock
 
 ResultT = TypeVar("ResultT")
@@ -104,6 +104,34 @@ class DistantStore:
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Take the canary as the store does."""
         return await self._far("canary", self._store.take_canary(name, ttl_ms))
+
+    async def schedule(
+        self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False
+    ) -> int:
+        """Schedule as the store does."""
+        work = self._store.schedule(shard, due, only_sooner=only_sooner)
+        return await self._far("schedule", work)
+
+    async def unschedule(self, shard: int, grants: Collection[GrantId]) -> None:
+        """Strike from the schedule as the store does."""
+        await self._far("unschedule", self._store.unschedule(shard, grants))
+
+    async def take_due(self, shard: int, limit: int, *, retake_ms: int) -> Sequence[DueGrant]:
+        """Take what is due as the store does."""
+        work = self._store.take_due(shard, limit, retake_ms=retake_ms)
+        return await self._far("take_due", work)
+
+    async def note_uses(self, shard: int, uses: Mapping[GrantId, int]) -> None:
+        """Note uses as the store does."""
+        await self._far("note_uses", self._store.note_uses(shard, uses))
+
+    async def last_uses(self, shard: int, grants: Sequence[GrantId]) -> Mapping[GrantId, int]:
+        """Tell the last uses as the store does."""
+        return await self._far("last_uses", self._store.last_uses(shard, grants))
+
+    async def forget_uses(self, shard: int, *, before_ms: int) -> None:
+        """Forget uses as the store does."""
+        await self._far("forget_uses", self._store.forget_uses(shard, before_ms=before_ms))
 
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Tell as the store does."""

@@ -84,6 +84,18 @@ class SealContext:
     claim_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyName:
+    """Which key of a sidecar: one that seals, by its id, or the one that names grants."""
+
+    key_id: str | None
+
+    @property
+    def label(self) -> str:
+        """The name under which the fleet agrees on this key."""
+        return "hash" if self.key_id is None else f"encryption:{self.key_id}"
+
+
 class Sealer(Protocol):
     """Seals and names what must not be seen; knows the keys, and nothing of grants."""
 
@@ -109,6 +121,13 @@ class Sealer(Protocol):
 
     def fingerprint(self, refresh_token: Secret) -> str:
         """Return a keyed fingerprint; equal only for equal tokens; never to be logged."""
+        ...
+
+    def proofs(self) -> Mapping[KeyName, str]:
+        """Return a one-way proof of each key: equal only for equal keys of one app.
+
+        It tells nothing of the key, so it may lie in the store.
+        """
         ...
 
 
@@ -227,6 +246,13 @@ class TokenStore(Agenda, Protocol):
 
     async def meet(self, run_id: RunId) -> Incarnation:
         """Announce an incarnation to the fleet; return when it was first met."""
+        ...
+
+    async def agree(self, name: str, value: str) -> str:
+        """Return what the fleet holds for `name`: `value`, unless a peer proposed another first.
+
+        What was agreed on never changes while the store remembers it.
+        """
         ...
 
     async def take_canary(self, name: str, ttl_ms: int) -> bool:

@@ -53,6 +53,7 @@ class MemoryTokenStore:
         loses_replies: Whether calls run and then raise `StoreUnavailable`.
         skew_ms: How far the store's clock is ahead of `clock`.
         incarnations: When each incarnation was first met.
+        agreed: What the fleet agreed on.
         canaries: Until when each canary is taken.
         due: The schedule: when each grant is due.
         used: When each grant was last used.
@@ -67,6 +68,7 @@ class MemoryTokenStore:
         self.loses_replies = False
         self.skew_ms = 0
         self.incarnations: dict[RunId, int] = {}
+        self.agreed: dict[str, str] = {}
         self.canaries: dict[str, int] = {}
         self.due: dict[GrantId, int] = {}
         self.used: dict[GrantId, int] = {}
@@ -129,6 +131,13 @@ class MemoryTokenStore:
         met_at_ms = self.incarnations.setdefault(run_id, self.now_ms)
         self._end()
         return Incarnation(run_id=run_id, met_at_ms=met_at_ms)
+
+    async def agree(self, name: str, value: str) -> str:
+        """Return what was proposed first."""
+        self._begin()
+        agreed = self.agreed.setdefault(name, value)
+        self._end()
+        return agreed
 
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Return whether nobody took this canary in the last `ttl_ms` of its taker."""

@@ -124,6 +124,17 @@ class RedisTokenStore:
             met_at_ms = await self._run(StoreOperation.MEET, f"{self._prefix}:incarnations", run_id)
             return Incarnation(run_id=run_id, met_at_ms=met_at_ms)
 
+    async def agree(self, name: str, value: str) -> str:
+        """Return what was proposed first; two calls, since nothing ever changes or goes."""
+        async with self._asked(StoreOperation.AGREE):
+            key = f"{self._prefix}:agreed"
+            if await self._ask("HSETNX", key, name, value):
+                return value
+            agreed: bytes | None = await self._ask("HGET", key, name)
+            if agreed is None:
+                raise ReplyUnreadable("what was agreed on is gone")
+            return agreed.decode()
+
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Return whether the caller alone in the fleet may try, once in `ttl_ms`."""
         async with self._asked(StoreOperation.CANARY):

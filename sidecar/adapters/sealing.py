@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, final
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.secret import Secret
-from sidecar.ports import SealContext, SealError
+from sidecar.ports import KeyName, SealContext, SealError
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -37,6 +37,7 @@ _TAG_BYTES: Final = 16
 _HASH_BYTES: Final = 16
 _BUSY_GRANTS: Final = 4096
 _FORMAT: Final = b"ak1"
+_PROOF: Final = b"proof of a key"
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _ENVELOPE: Final = re.compile(rb"ak1\|([A-Za-z0-9._-]{1,32})\|")
 
@@ -111,14 +112,21 @@ class AesGcmSealer:
         """Return a keyed fingerprint of 32 hex digits; never to be logged."""
         return self._hash(b"fingerprint", _encoded(refresh_token.reveal()))
 
+    def proofs(self) -> Mapping[KeyName, str]:
+        """Return a one-way proof of each key, bound to environment and client: 32 hex digits."""
+        named = {KeyName(key_id=key_id): key for key_id, key in self._keys.items()}
+        named[KeyName(key_id=None)] = self._hash_key
+        return {name: self._proof(name, key) for name, key in named.items()}
+
     def __repr__(self) -> str:
         return f"AesGcmSealer(key_ids={tuple(self._keys)})"
 
     def _cipher(self, key_id: str, context: SealContext) -> AESGCM:
-        derivation = HKDF(
-            algorithm=SHA256(), length=KEY_BYTES, salt=None, info=context.grant.encode()
-        )
-        return AESGCM(derivation.derive(self._keys[key_id]))
+        return AESGCM(_derived(self._keys[key_id], context.grant.encode()))
+
+    def _proof(self, name: KeyName, key: bytes) -> str:
+        info = _framed(_PROOF, *self._place, name.label.encode())
+        return _derived(key, info)[:_HASH_BYTES].hex()
 
     def _bound_to(self, key_id: str, context: SealContext) -> bytes:
         return _framed(
@@ -160,6 +168,11 @@ def generate_keys() -> GeneratedKeys:
         hash_key=Secret(base64.b64encode(os.urandom(KEY_BYTES)).decode()),
         control_key=Secret(base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode().rstrip("=")),
     )
+
+
+def _derived(key: bytes, info: bytes) -> bytes:
+    """Return the key of one purpose: it tells nothing of the other purposes' keys."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(key)
 
 
 def _key_id_of(envelope: bytes) -> str:

@@ -16,12 +16,12 @@ from sidecar import __version__
 from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
 from sidecar.app.serving_side import ServingSide
+from sidecar.app.store_terms import StoreTerms
 from sidecar.domain.addresses import ListenAddress
-from sidecar.domain.events import ConfigurationWarned, LifecycleListening
+from sidecar.domain.events import LifecycleListening
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.http.listening import Listener, listen
 from sidecar.http.probes import make_probes
-from sidecar.ports import StoreUnavailable
 from sidecar.service.lifecycle import Lifecycle, Vitals
 from sidecar.settings import Settings
 
@@ -54,7 +54,9 @@ class Sidecar:
                 clock=self._base.clock,
             )
         )
+        self._terms = StoreTerms(lane_side=self._lane_side)
         self._stopping = asyncio.Event()
+        self._exit_code = STOPPED
 
     async def serve(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain; return the exit code."""
@@ -70,11 +72,11 @@ class Sidecar:
             )
             await self._lane_side.start()
             stack.push_async_callback(self._lane_side.stop)
-            if not await self._accepts_store():
+            if not await self._terms.are_met():
                 return WRONG_CONFIGURATION
             await self._serve_requests()
         self._lifecycle.stopped()
-        return STOPPED
+        return self._exit_code
 
     async def _serve_requests(self) -> None:
         side = ServingSide.build(self._base, self._lane_side)
@@ -85,6 +87,8 @@ class Sidecar:
             keeping = await stack.enter_async_context(asyncio.TaskGroup())
             kept = keeping.create_task(side.keep())
             stack.callback(kept.cancel)
+            asking = keeping.create_task(self._meet_store_later())
+            stack.callback(asking.cancel)
             await stack.enter_async_context(
                 self._listening("proxy", web.ServerRunner(side.proxy.server))
             )
@@ -132,17 +136,8 @@ class Sidecar:
         tls.load_cert_chain(certificate, self._settings.control_tls_key)
         return tls
 
-    async def _accepts_store(self) -> bool:
-        """Tell what is wrong with the store; return whether the sidecar can work with it.
-
-        A store that is away now is no reason to stay away too: what it is will show later.
-        """
-        try:
-            advice = await self._lane_side.thread.call(self._lane_side.store.inspect())
-        except StoreUnavailable:
-            return True
-        for item in advice:
-            self._base.observer.observe(
-                ConfigurationWarned(subject=item.subject, advice=item.advice)
-            )
-        return not any(item.is_fatal for item in advice)
+    async def _meet_store_later(self) -> None:
+        """Drain and end if a store that was away at the start is not one to work with."""
+        if not await self._terms.are_met_once_it_answers():
+            self._exit_code = WRONG_CONFIGURATION
+            self._stopping.set()

@@ -108,6 +108,7 @@ class StoreOperation(StrEnum):
     PROBE = "probe"
     MEET = "meet"
     EVENTS = "events"
+    AGREE = "agree"
     CANARY = "canary"
     ACQUIRE = "acquire"
     MARK = "mark"

@@ -7,13 +7,14 @@ states.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast, final
 
 from sidecar.domain.record import ClaimId, Consent, GrantId, GrantKey, Position, StoredPair
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenPair
-from sidecar.ports import SealContext, Sealer, SealError
+from sidecar.ports import KeyName, SealContext, Sealer, SealError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,10 @@ class Vault:
     def fingerprint(self, refresh_token: Secret) -> str:
         """Return the keyed fingerprint of a refresh token; never to be logged."""
         return self._sealer.fingerprint(refresh_token)
+
+    def proofs(self) -> Mapping[KeyName, str]:
+        """Return a one-way proof of each key; see `Sealer.proofs`."""
+        return self._sealer.proofs()
 
     def seal_key(self, grant: GrantId, key: GrantKey) -> bytes:
         """Return the envelope of (user, provider)."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.adapters.sealing import KEY_BYTES, AesGcmSealer, generate_keys
 from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.secret import Secret
-from sidecar.ports import SealContext, SealError
+from sidecar.ports import KeyName, SealContext, SealError
 
 OLD_KEY = bytes(range(64, 96))
 KEY = bytes(range(32))
@@ -22,11 +22,14 @@ CANARY = b"canary-refresh-token"
 
 
 def _sealer(
-    *keys: tuple[str, bytes], environment: str = "sandbox", client_id: str = "client"
+    *keys: tuple[str, bytes],
+    hash_key: bytes = HASH_KEY,
+    environment: str = "sandbox",
+    client_id: str = "client",
 ) -> AesGcmSealer:
     return AesGcmSealer(
         keys=keys or [("k2", KEY)],
-        hash_key=HASH_KEY,
+        hash_key=hash_key,
         environment=environment,
         client_id=client_id,
     )
@@ -277,3 +280,27 @@ def test_generated_keys_are_fresh_and_fit_the_configuration() -> None:
     assert first.hash_key != second.hash_key
     assert first.control_key != second.control_key
     assert repr(first).count("****") == 3
+
+
+def test_a_proof_is_equal_for_equal_keys_of_one_app_only() -> None:
+    """Peers find out that they hold different keys without showing one."""
+    ours = _sealer().proofs()
+
+    others = (
+        _sealer(("k2", OLD_KEY)),
+        _sealer(hash_key=OLD_KEY),
+        _sealer(environment="production"),
+        _sealer(client_id="another"),
+    )
+
+    assert _sealer().proofs() == ours
+    assert set(ours) == {KeyName(key_id="k2"), KeyName(key_id=None)}
+    assert all(other.proofs() != ours for other in others)
+
+
+def test_a_proof_does_not_show_that_one_key_has_two_uses() -> None:
+    """What lies in the store tells nothing of any key."""
+    proofs = _sealer(("k2", HASH_KEY), ("k3", HASH_KEY)).proofs()
+
+    assert len(set(proofs.values())) == 3
+    assert not any(HASH_KEY.hex().startswith(proof) for proof in proofs.values())

@@ -302,3 +302,13 @@ async def test_a_listener_hears_of_changes_and_of_calls(store: TokenStore) -> No
     assert heard[-1] == Notice(
         grant=GRANT, consent_id=pair().consent.id, generation=0, state=GrantState.ACTIVE
     )
+
+
+async def test_the_fleet_agrees_on_what_was_proposed_first(store: TokenStore) -> None:
+    """Whoever comes later learns what stands, however often it proposes something else."""
+    first = await store.agree("hash", "ours")
+    second = await store.agree("hash", "theirs")
+    other = await store.agree("encryption:k1", "theirs")
+
+    assert (first, second, other) == ("ours", "ours", "theirs")
+    assert await store.agree("hash", "ours") == "ours"

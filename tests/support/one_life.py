@@ -101,6 +101,10 @@ class DistantStore:
         """Meet as the store does."""
         return await self._far("meet", self._store.meet(run_id))
 
+    async def agree(self, name: str, value: str) -> str:
+        """Agree as the store does."""
+        return await self._far("agree", self._store.agree(name, value))
+
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Take the canary as the store does."""
         return await self._far("canary", self._store.take_canary(name, ttl_ms))

@@ -80,7 +80,7 @@ async def test_a_stopped_owner_keeps_its_directory(tmp_path: Path) -> None:
     """A process that is stopped, for however long, is not dead: nobody takes its spool."""
     with _owner(tmp_path) as (process, replica_id):
         process.send_signal(signal.SIGSTOP)
-        await until(lambda: _has_stopped(process), within_s=5, what="the owner to stop")
+        await until(lambda: _has_stopped(process), within_s=30, what="the owner to stop")
 
         with opened(tmp_path) as spool:
             assert spool.replica_id != replica_id

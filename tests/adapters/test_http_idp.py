@@ -135,7 +135,7 @@ async def test_a_tunnel_is_a_part_of_the_connection(
     ):
 
         async def ask() -> bool:
-            await until(lambda: len(peer.connections) == 1, within_s=5, what="TLS to the peer")
+            await until(lambda: len(peer.connections) == 1, within_s=30, what="TLS to the peer")
             return await before_send()
 
         reply = await send(

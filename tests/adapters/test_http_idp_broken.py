@@ -147,7 +147,7 @@ async def test_an_answer_that_the_line_holds_back_is_awaited() -> None:
         sending = asyncio.ensure_future(send(provider(f"http://127.0.0.1:{line.port}")))
         await until(
             lambda: bool(peer.connections and peer.connections[0].request),
-            within_s=5,
+            within_s=30,
             what="the request",
         )
         gate.set()

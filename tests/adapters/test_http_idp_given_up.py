@@ -40,7 +40,7 @@ async def test_a_given_up_request_resets_the_connection_and_tells_what_came() ->
         )
         await until(
             lambda: bool(peer.connections and peer.connections[0].request),
-            within_s=5,
+            within_s=30,
             what="the request",
         )
 
@@ -48,7 +48,7 @@ async def test_a_given_up_request_resets_the_connection_and_tells_what_came() ->
         with pytest.raises(asyncio.CancelledError):
             await sending
 
-        await until(lambda: peer.connections[0].ending is not None, within_s=5, what="the end")
+        await until(lambda: peer.connections[0].ending is not None, within_s=30, what="the end")
         assert peer.connections[0].ending is Ending.RESET
     assert len(told.replies) == 1
     assert isinstance(told.replies[0], Broken)
@@ -115,13 +115,13 @@ async def test_giving_up_before_the_first_byte_sends_nothing() -> None:
         sending = asyncio.ensure_future(
             provider(peer.url).send(REFRESH, before_send=never, on_answer=told)
         )
-        await until(lambda: len(peer.connections) == 1, within_s=5, what="the connection")
+        await until(lambda: len(peer.connections) == 1, within_s=30, what="the connection")
 
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
 
-        await until(lambda: peer.connections[0].ending is not None, within_s=5, what="the end")
+        await until(lambda: peer.connections[0].ending is not None, within_s=30, what="the end")
         assert peer.connections[0].received == b""
     assert told.replies == [NotSent()]
     assert ended == [True]
@@ -148,7 +148,7 @@ async def test_a_marking_that_will_not_be_cancelled_still_sends_nothing() -> Non
         with pytest.raises(asyncio.CancelledError):
             await sending
 
-        await until(lambda: peer.connections[0].ending is not None, within_s=5, what="the end")
+        await until(lambda: peer.connections[0].ending is not None, within_s=30, what="the end")
         assert peer.connections[0].received == b""
     assert told.replies == [NotSent()]
 
@@ -164,7 +164,7 @@ async def test_giving_up_while_connecting_sends_nothing() -> None:
         )
         await until(
             lambda: bool(peer.connections and peer.connections[0].ending is None),
-            within_s=5,
+            within_s=30,
             what="the connection",
         )
 
@@ -190,7 +190,7 @@ async def test_a_given_up_request_over_tls_is_reset_too(tmp_path: Path) -> None:
         )
         await until(
             lambda: bool(peer.connections and peer.connections[0].request),
-            within_s=5,
+            within_s=30,
             what="the request",
         )
 
@@ -198,6 +198,6 @@ async def test_a_given_up_request_over_tls_is_reset_too(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await sending
 
-        await until(lambda: peer.connections[0].ending is not None, within_s=5, what="the end")
+        await until(lambda: peer.connections[0].ending is not None, within_s=30, what="the end")
         assert peer.connections[0].ending is Ending.RESET
     assert told.replies == [Broken()]

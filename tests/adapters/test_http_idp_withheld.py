@@ -20,13 +20,13 @@ async def test_a_veto_after_the_connection_stands_sends_nothing() -> None:
     async with ScriptedPeer(listen) as peer:
 
         async def veto() -> bool:
-            await until(lambda: len(peer.connections) == 1, within_s=5, what="the connection")
+            await until(lambda: len(peer.connections) == 1, within_s=30, what="the connection")
             return False
 
         reply = await send(provider(peer.url), before_send=veto)
 
         await until(
-            lambda: peer.connections[0].ending is not None, within_s=5, what="the connection's end"
+            lambda: peer.connections[0].ending is not None, within_s=30, what="the connection's end"
         )
         assert peer.connections[0].received == b""
     assert reply == NotSent(is_vetoed=True)
@@ -38,13 +38,13 @@ async def test_a_veto_after_tls_stands_sends_nothing(tmp_path: Path) -> None:
     async with ScriptedPeer(listen, tls=tls.server) as peer:
 
         async def veto() -> bool:
-            await until(lambda: len(peer.connections) == 1, within_s=5, what="the TLS connection")
+            await until(lambda: len(peer.connections) == 1, within_s=30, what="the TLS connection")
             return False
 
         reply = await send(provider(peer.url, ca_file=tls.ca_file), before_send=veto)
 
         await until(
-            lambda: peer.connections[0].ending is not None, within_s=5, what="the connection's end"
+            lambda: peer.connections[0].ending is not None, within_s=30, what="the connection's end"
         )
         assert peer.connections[0].received == b""
     assert reply == NotSent(is_vetoed=True)
@@ -94,7 +94,7 @@ async def test_the_connect_timeout_does_not_press_the_caller() -> None:
 
         async def hesitate() -> bool:
             asked_at = loop.time()
-            await until(lambda: loop.time() > asked_at + 0.15, within_s=5, what="the pause")
+            await until(lambda: loop.time() > asked_at + 0.15, within_s=30, what="the pause")
             return True
 
         reply = await idp.send(REFRESH, before_send=hesitate, on_answer=Told())
@@ -111,7 +111,7 @@ async def test_a_peer_that_hangs_up_before_it_is_asked_gets_nothing() -> None:
     async with ScriptedPeer(hang_up) as peer:
 
         async def wait_for_the_end() -> bool:
-            await until(lambda: len(peer.connections) == 1, within_s=5, what="the connection")
+            await until(lambda: len(peer.connections) == 1, within_s=30, what="the connection")
             await peer.connections[0].read_to_the_end()
             return True
 
@@ -130,7 +130,7 @@ async def test_a_peer_that_speaks_before_it_is_asked_gets_nothing() -> None:
     async with ScriptedPeer(refuse_early) as peer:
 
         async def hesitate() -> bool:
-            await until(lambda: len(peer.connections) == 1, within_s=5, what="the connection")
+            await until(lambda: len(peer.connections) == 1, within_s=30, what="the connection")
             await turns(10)
             return True
 
@@ -154,7 +154,7 @@ async def test_an_exception_of_the_caller_sends_nothing_and_goes_on() -> None:
             await idp.send(REFRESH, before_send=fail, on_answer=told)
 
         await until(
-            lambda: peer.connections[0].ending is not None, within_s=5, what="the connection's end"
+            lambda: peer.connections[0].ending is not None, within_s=30, what="the connection's end"
         )
         assert peer.connections[0].received == b""
     assert told.replies == [NotSent()]

@@ -49,7 +49,7 @@ async def first_hint(store: RedisTokenStore) -> Notice | Distress:
     """Call the fleet until its listener hears of it."""
     heard = asyncio.ensure_future(anext(store.listen()))
     await eventually(
-        lambda: store.call_fleet(GRANT), lambda _: heard.done(), within_s=5, what="a hint"
+        lambda: store.call_fleet(GRANT), lambda _: heard.done(), within_s=30, what="a hint"
     )
     return await heard
 

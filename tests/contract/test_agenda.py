@@ -50,7 +50,7 @@ async def test_what_a_dead_taker_left_is_due_again(store: TokenStore) -> None:
     again = await eventually(
         lambda: store.take_due(SHARD, 10, retake_ms=LONG_MS),
         bool,
-        within_s=5,
+        within_s=30,
         what="the grant to be due again",
     )
 

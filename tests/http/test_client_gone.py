@@ -25,12 +25,12 @@ async def send_a_lot(asked: Asked) -> None:
 
 
 async def expect_client_gone(rig: Rig) -> None:
-    await until(lambda: bool(rig.completed), within_s=5, what="the request to end")
+    await until(lambda: bool(rig.completed), within_s=30, what="the request to end")
     assert rig.completed[0].outcome is RequestOutcome.CLIENT_GONE
     assert rig.proxy.in_flight == 0
     await until(
         lambda: rig.upstream.closed_connections == rig.upstream.connections,
-        within_s=5,
+        within_s=30,
         what="the upstream's connection to be closed",
     )
     assert rig.observer.of(WorkFailed) == []
@@ -41,7 +41,7 @@ async def test_a_client_that_leaves_before_the_answer_ends_the_exchange() -> Non
     async with running_proxy(never_answer) as rig:
         async with rig.client() as client:
             await client.send(request())
-            await until(lambda: bool(rig.upstream.requests), within_s=5, what="the request")
+            await until(lambda: bool(rig.upstream.requests), within_s=30, what="the request")
             client.abort()
         await expect_client_gone(rig)
 
@@ -75,7 +75,7 @@ async def test_a_client_that_leaves_within_its_body_ends_the_exchange() -> None:
     async with running_proxy(read_all) as rig:
         async with rig.client() as client:
             await client.send(request(b"Content-Length: 1000000", line=line, body=b"x" * 100_000))
-            await until(lambda: bool(rig.upstream.requests), within_s=5, what="the request")
+            await until(lambda: bool(rig.upstream.requests), within_s=30, what="the request")
             client.abort()
         await expect_client_gone(rig)
 
@@ -88,7 +88,7 @@ async def test_a_client_that_leaves_before_its_small_body_is_whole_asks_nothing(
     async with running_proxy(answer()) as rig:
         async with rig.client() as client:
             await client.send(request(b"Content-Length: 100", line=line, body=b"x"))
-            await until(lambda: rig.proxy.in_flight == 1, within_s=5, what="the request to start")
+            await until(lambda: rig.proxy.in_flight == 1, within_s=30, what="the request to start")
             client.abort()
         await expect_client_gone(rig)
 
@@ -135,7 +135,7 @@ async def test_a_client_that_leaves_during_a_look_up_leaves_it_alone() -> None:
     async with running_proxy(answer(), source=source) as rig:
         async with rig.client() as client:
             await client.send(request())
-            await until(lambda: bool(source.keys), within_s=5, what="the look-up")
+            await until(lambda: bool(source.keys), within_s=30, what="the look-up")
             client.abort()
         await expect_client_gone(rig)
 

@@ -210,7 +210,7 @@ async def test_a_draining_sidecar_ends_what_runs_and_takes_nothing_new() -> None
 
     async with running_control(slowly) as control, asyncio.TaskGroup() as group:
         running = group.create_task(control.ask("POST", "/grants", body=ONBOARDING))
-        await until(lambda: bool(control.rig.idp.sent), within_s=5, what="the exchange to start")
+        await until(lambda: bool(control.rig.idp.sent), within_s=30, what="the exchange to start")
         control.api.drain()
         refused = await control.ask("GET", GRANT)
         is_waiting = control.api.in_flight

@@ -68,7 +68,7 @@ async def test_an_exchange_goes_on_when_its_caller_has_waited_long_enough() -> N
         got = await control.ask("POST", "/grants", body=ONBOARDING)
         released.set()
         store = control.rig.store
-        await until(lambda: bool(store.records), within_s=5, what="the pair to be stored")
+        await until(lambda: bool(store.records), within_s=30, what="the pair to be stored")
         shown = await control.ask("GET", GRANT)
 
     assert (got.status, got.document["reason"]) == (503, "token_unavailable")

@@ -18,7 +18,7 @@ async def test_a_drain_ends_with_the_last_answer() -> None:
 
     async with running_proxy(wait) as rig, rig.client() as running, rig.client() as idle:
         await running.send(request())
-        await until(lambda: rig.proxy.in_flight == 1, within_s=5, what="the request")
+        await until(lambda: rig.proxy.in_flight == 1, within_s=30, what="the request")
         rig.proxy.drain()
         refused = await idle.ask(request())
         drained = asyncio.ensure_future(rig.proxy.drained())

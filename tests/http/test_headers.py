@@ -143,7 +143,7 @@ async def test_an_answer_left_over_in_the_pool_answers_nobody() -> None:
     async with running_proxy(answer_and_go_on, answer(b"second")) as rig, rig.client() as client:
         first = await client.ask(request())
         poison.set()
-        await until(lambda: not poison.is_set(), within_s=5, what="the unasked answer")
+        await until(lambda: not poison.is_set(), within_s=30, what="the unasked answer")
         second = await client.ask(request())
 
     assert (first.body, second.body) == (b"first", b"second")

@@ -103,7 +103,7 @@ async def test_a_full_house_is_told_and_empties() -> None:
         rig.client() as second,
     ):
         await first.send(request())
-        await until(lambda: rig.proxy.in_flight == 1, within_s=5, what="the first request")
+        await until(lambda: rig.proxy.in_flight == 1, within_s=30, what="the first request")
         refused = await second.ask(request())
         release.set()
         served = await first.read_answer()

@@ -84,7 +84,7 @@ async def test_a_stalled_client_stalls_the_upstream() -> None:
     async with running_proxy(send_much) as rig, rig.client() as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(request())
-        await until(lambda: is_stalled, within_s=20, what="the upstream to stall")
+        await until(lambda: is_stalled, within_s=30, what="the upstream to stall")
         sent_while_stalled = sent
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         await client.read_head()

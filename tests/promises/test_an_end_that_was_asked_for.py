@@ -22,10 +22,10 @@ async def test_a_claim_in_flight_ends_before_the_process_does(
     sandbox.grants.expire_id_tokens(user=USER, provider=None)
     sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=2.0))
     caller = asyncio.ensure_future(app.fetch(leaving, USER))
-    await until(lambda: len(sandbox.ledger) == 1, within_s=5, what="the claim to reach the IdP")
+    await until(lambda: len(sandbox.ledger) == 1, within_s=30, what="the claim to reach the IdP")
 
     leaving.signal(signal.SIGTERM)
-    await until(lambda: "lifecycle.draining" in leaving.events, within_s=5, what="the drain")
+    await until(lambda: "lifecycle.draining" in leaving.events, within_s=30, what="the drain")
     refused = await app.fetch(leaving, USER)
     code = await leaving.ended()
 

@@ -23,7 +23,7 @@ async def begin_refresh(sandbox: Sandbox, app: App, sidecar: SidecarProcess) -> 
             return answer.status
 
     asking = asyncio.ensure_future(refresh())
-    await until(lambda: len(sandbox.ledger) == 1, within_s=5, what="the claim to reach the IdP")
+    await until(lambda: len(sandbox.ledger) == 1, within_s=30, what="the claim to reach the IdP")
     return asking
 
 
@@ -59,7 +59,7 @@ async def test_a_grant_revoked_during_a_refresh_stays_revoked_here_and_at_akoya(
     await eventually(
         lambda: app.show(sidecar, USER),
         lambda grant: bool(grant["state"] == "revoked"),
-        within_s=15,
+        within_s=30,
         what="the revocation to be carried out",
     )
     revoked = [entry for entry in sandbox.ledger if entry.presentation == "revoke"]

@@ -254,7 +254,7 @@ async def test_an_unfamiliar_text_is_unknown_and_changes_no_grant(
     after = await eventually(  # the caller is told before the lease is given back
         lambda: app.show(sidecar, user),
         lambda grant: bool(grant["state"] != "refreshing"),
-        within_s=5,
+        within_s=30,
         what="the lease to be given back",
     )
     assert (answer.status, problem["reason"]) == (502, "unknown")

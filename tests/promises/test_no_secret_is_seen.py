@@ -140,6 +140,7 @@ class Life:
             self.sandbox.faults.add(fault)
             assert await self.refresh(f"{USER}_{number}") >= 200
         await self.ask_badly(self.issued[-1])
+        self.sandbox.faults.delete()  # a refresh that a slow store put off left its own behind
         self.sandbox.grants.revoke_consent(user=USER, provider=None)
         assert await self.refresh(USER) in (401, 503)
         await self.app.onboard(self.sidecar, USER)
@@ -182,11 +183,11 @@ async def parked_pair(life: Life, redis: RedisServer, place: FleetPlace) -> list
     presented = len(life.sandbox.ledger)
     refreshed = life.sidecar.raw_log.count(b"token.refreshed")
     asking = asyncio.ensure_future(life.refresh(user))
-    await until(lambda: len(life.sandbox.ledger) > presented, within_s=5, what="the claim")
+    await until(lambda: len(life.sandbox.ledger) > presented, within_s=30, what="the claim")
     redis.pause()
     await until(
         lambda: life.sidecar.raw_log.count(b"token.refreshed") > refreshed,
-        within_s=10,
+        within_s=30,
         what="the pair to be on the disk",
     )
     spooled = spool_of(place)

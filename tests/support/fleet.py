@@ -71,7 +71,7 @@ class SidecarProcess:
             )
         await until(
             lambda: b"lifecycle.ready" in self._recent or self._has_ended,
-            within_s=20,
+            within_s=40,
             what=f"{self.name} to be ready",
         )
         assert not self._has_ended, self._log_path.read_text()
@@ -137,7 +137,7 @@ class SidecarProcess:
             self._process.kill()
             self._process.wait()
 
-    async def ended(self, *, within_s: float = 20) -> int:
+    async def ended(self, *, within_s: float = 40) -> int:
         """Return the exit code once the process has ended."""
         await until(lambda: self._has_ended, within_s=within_s, what=f"{self.name} to end")
         assert self._process is not None

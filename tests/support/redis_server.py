@@ -106,7 +106,7 @@ class RedisServer:
 
     def _reap(self) -> None:
         assert self._process is not None, "the server does not run"
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=30)
         self._process = None
 
 

@@ -188,6 +188,7 @@ def test_grant_ids_tell_users_and_providers_apart() -> None:
     sealer = _sealer()
     keys = [
         GrantKey(user="ab", provider="c"),
+        GrantKey(user="ab", provider="d"),
         GrantKey(user="b", provider="ca"),
         GrantKey(user="c", provider="ab"),
         GrantKey(user="", provider="abc"),

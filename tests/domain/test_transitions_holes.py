@@ -11,6 +11,7 @@ from sidecar.domain.commands import (
     AdoptOrphan,
     BeginRevocation,
     Committed,
+    Duplicate,
     FinishRevocation,
     Healed,
     Incarnation,
@@ -257,5 +258,9 @@ def test_h31_a_probe_after_a_hold_never_settles_at_once() -> None:
 
 
 def test_a_replay_after_the_commit_was_seen_is_stale_or_the_same() -> None:
-    """A restarted owner replays its spool into a store that has moved on."""
-    assert transitions.apply(active(2), replay(pair(1)), at())[1] == Stale()
+    """A restarted owner replays its spool into a store that has moved on, or has not."""
+    moved_on = transitions.apply(active(2), replay(pair(1)), at())
+    stood_still = transitions.apply(active(1), replay(pair(1)), at())
+
+    assert moved_on == (active(2), Stale())
+    assert stood_still == (active(1), Duplicate())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -73,6 +74,17 @@ async def test_an_answer_comes_back_as_it_was() -> None:
     assert got.head.start_line == b"HTTP/1.1 207 Sehr sch\xf6n"
     assert list(got.head.headers) == fields
     assert got.body == b"\x00\xff\n"
+
+
+async def test_a_packed_answer_stays_packed() -> None:
+    """`Content-Encoding`, its length and its octets go on together: nothing is unpacked."""
+    packed = gzip.compress(b'{"accounts": []}' * 50)
+    async with running_proxy(answer(packed, b"Content-Encoding: gzip")) as rig, rig.client() as it:
+        got = await it.ask(request(b"Accept-Encoding: gzip"))
+
+    assert got.value(b"content-encoding") == b"gzip"
+    assert got.value(b"content-length") == b"%d" % len(packed)
+    assert got.body == packed
 
 
 async def test_only_the_sidecar_says_sidecar_error() -> None:

@@ -26,14 +26,16 @@ def presented_twice(sandbox: Sandbox) -> object:
 
 
 async def test_200_callers_on_two_sidecars_cost_one_claim(
-    sandbox: Sandbox, start: StartSidecar, app: App
+    sandbox: Sandbox, start: StartSidecar, app: App, place: FleetPlace
 ) -> None:
-    """A token that was just rejected is replaced once, and all 200 callers get their data."""
+    """Both want the successor while its claim runs, and all 200 callers get their data by it."""
+    place.environ = {"SIDECAR_REFRESH_WAIT_S": "45"}  # this promise is not about their patience
     first, second = await start("first"), await start("second")
     await app.onboard(first, USER)
     assert await app.fetch(first, USER) == (200, "")
     assert await app.fetch(second, USER) == (200, "")
     sandbox.grants.expire_id_tokens(user=USER, provider=None)
+    sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=1.0))
 
     answers = await app.fetch_many([first, second], USER, calls=200)
 
@@ -150,9 +152,10 @@ async def test_a_caller_that_leaves_does_not_end_the_refresh(
 
 
 async def test_while_redis_is_away_memory_serves_and_nothing_is_claimed(
-    sandbox: Sandbox, start: StartSidecar, app: App, redis_server: RedisServer
+    sandbox: Sandbox, start: StartSidecar, app: App, place: FleetPlace, redis_server: RedisServer
 ) -> None:
     """A cached token is served until it ends, then 503; the sidecar stays ready and says so."""
+    place.times = {"store_check_every_s": 0.1}  # so that it wants to ask the store, in vain
     sandbox.tune(id_token_life_s=12)
     sidecar = await start("only")
     await app.onboard(sidecar, USER)

@@ -37,3 +37,24 @@ async def test_a_claim_in_flight_ends_before_the_process_does(
     assert (await app.show(peer, USER))["generation"] == 1
     assert await app.fetch(peer, USER) == (200, "")
     assert len(sandbox.ledger) == 1
+
+
+async def test_a_claim_whose_caller_has_left_ends_before_the_process_does(
+    sandbox: Sandbox, start: StartSidecar, app: App
+) -> None:
+    """Nobody waits for the answer but the sidecar itself; its pair reaches the store."""
+    leaving, peer = await start("leaving"), await start("peer")
+    await app.onboard(peer, USER)
+    sandbox.grants.expire_id_tokens(user=USER, provider=None)
+    sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=2.0))
+    caller = asyncio.ensure_future(app.fetch(leaving, USER))
+    await until(lambda: len(sandbox.ledger) == 1, within_s=5, what="the claim to reach the IdP")
+    caller.cancel()
+
+    leaving.signal(signal.SIGTERM)
+    code = await leaving.ended()
+
+    stopped = next(line for line in leaving.log if line["event"] == "lifecycle.stopped")
+    assert (code, stopped["parked"], stopped["drained"]) == (0, 0, True)
+    assert (await app.show(peer, USER))["generation"] == 1
+    assert len(sandbox.ledger) == 1

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.domain.events import TokenSent
-from sidecar.domain.policy import RefreshAhead, RefreshPolicy
+from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.record import GrantKey, GrantState
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused, TokenSource
 from tests.support.rotating_idp import Fault
@@ -281,4 +281,24 @@ async def test_a_claim_that_lands_late_does_not_displace_a_newer_bearer() -> Non
 
     assert found is not None
     assert found.bearer.reveal() == newest
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_store_that_fell_behind_displaces_no_newer_bearer() -> None:
+    """Rolled back to the generation before, the store is told better and memory stays."""
+    fleet = Fleet(times=ProtocolTimes(store_probe_every_s=1e4))  # nobody notices the rollback
+    peer = await _served(fleet)
+    before = dict(fleet.store.records)
+    known = fleet.record(peer).position
+    await peer.parts.broker.renew(KEY, known=known, wait_s=60)
+    await peer.rest()
+    newest = bearer_of(await peer.ask())
+
+    fleet.restart_store(before)
+    await asyncio.sleep(10)
+    lookup = await peer.ask()
+
+    assert fleet.record(peer).pair.generation == 0
+    assert bearer_of(lookup) == newest
     await fleet.end()

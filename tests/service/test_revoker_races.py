@@ -112,6 +112,8 @@ async def test_a_revocation_at_any_step_of_a_refresh_revokes_the_successor(
     await asyncio.sleep(20)
 
     assert _is_revoked(fleet, peer)
+    told = [notice.state for notice in fleet.store.notices]
+    assert GrantState.ACTIVE not in told[told.index(GrantState.REVOKING) :]
     assert isinstance(await peer.ask(), TokenRefused)
     assert isinstance(await other.ask(), TokenRefused)
     assert peer.leftovers() == other.leftovers() == []

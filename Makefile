@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all demo sandbox run bench docs lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants demo sandbox run bench docs lock compose-keys clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-system: $(STAMP) ## tests that drive programs of the system
 	$(BIN)/python -m pytest -m system $(ARGS)
 
 test-all: test test-system ## both
+
+mutants: $(STAMP) ## put each failure of the failure model back, and expect its test to fail
+	$(BIN)/python -m tests.mutants.run $(ARGS)
 
 demo: $(STAMP) ## a store, the sandbox and the sidecar on this machine, and a token's life to watch
 	$(BIN)/python -m sidecar demo $(ARGS)

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.adapters.memory_spool import MemorySpool
 from sidecar.adapters.memory_store import MemoryTokenStore
-from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
+from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenLookup
 from sidecar.ports import Clock
@@ -63,7 +63,7 @@ class Place:
             store=self.store,
             idp=IdpFront(service=self.idp, wire=QuietWire(), peer=name),
             times=ProtocolTimes(),
-            policy=RefreshPolicy(is_ahead=False),
+            policy=RefreshPolicy(ahead=RefreshAhead.OFF),
         )
         parts = SidecarParts.build(world, spool=MemorySpool(clock=clock), name=name)
         async with parts.running(keeps_house=True):

@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants demo sandbox run bench docs lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants demo sandbox run proofs bench docs lock compose-keys clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ sandbox: $(STAMP) ## the local Akoya alone (ARGS=--help lists what it can do)
 
 run: $(STAMP) ## serve with the environment, and with sidecar.env if that file is here
 	set -a; if [ -f sidecar.env ]; then . ./sidecar.env; fi; exec $(BIN)/python -m sidecar run
+
+proofs: $(STAMP) ## the long forms of the test plan (ARGS="t5 t6" runs some), printed beside their goals
+	$(BIN)/python -m tests.proofs $(ARGS)
 
 bench: $(STAMP) ## measure what the sidecar costs
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)

@@ -158,26 +158,6 @@ async def test_a_silent_server_is_given_up_after_half_a_second(
     assert (await store.probe()).now_ms > 0
 
 
-async def test_a_cancelled_call_never_gives_its_answer_to_another(
-    open_store: OpenStore, redis_server: RedisServer
-) -> None:
-    """A connection on which an answer is still to come is not used again."""
-    store = open_store(redis_server.unix_url)
-    others = [GrantId(f"{number:032x}") for number in range(8)]
-    for number, grant in enumerate(others):
-        await store.apply(grant, live(pair(number), None))
-    for delay_turns in range(40):
-        task = asyncio.ensure_future(store.read(others[0]))
-        for _ in range(delay_turns % 8):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-        records = await asyncio.gather(*(store.read(grant) for grant in others))
-
-        assert [record and record.pair for record in records] == [pair(n) for n in range(8)]
-
-
 async def test_a_replica_is_refused_and_its_connections_are_dropped(
     open_store: OpenStore, redis_server: RedisServer
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -20,36 +18,21 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from sidecar.adapters.memory_store import is_news
-from sidecar.adapters.redis_codec import decode
-from sidecar.adapters.redis_scripts import call_of, load_scripts
-from sidecar.adapters.redis_verdicts import verdict_of
-from sidecar.domain import transitions
 from sidecar.domain.commands import (
-    Acquire,
     AcquireVerdict,
-    AdoptOrphan,
-    Committed,
     CommitVerdict,
     DenyVerdict,
-    Done,
-    Leased,
     Missing,
-    Moment,
     RevokeBeginVerdict,
-    Settle,
 )
-from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
-from sidecar.domain.transitions import AnyCommand
-from tests.support.equivalence import is_equivalent
+from sidecar.domain.record import GrantId, GrantState, RunId
 from tests.support.random_commands import (
     GRANTS,
     RUNS,
-    START_MS,
     TIME_STEPS_MS,
-    random_command,
 )
 from tests.support.strategies import chances
+from tests.support.two_stores import TwoStores
 
 SOAK_STEPS: Final = 3_000
 LANDMARKS: Final = {
@@ -67,130 +50,6 @@ LANDMARKS: Final = {
         if verdict is not Missing
     ),
 }
-
-
-class TwoStores:
-    """Takes every step on a record in Python and on a hash in Redis, and compares.
-
-    Attributes:
-        reached: How often each landmark of the protocol was met.
-    """
-
-    def __init__(self, redis: Any, prefix: str) -> None:
-        self.reached: Counter[str] = Counter()
-        self.moment = Moment(now_ms=START_MS, run_id=RUNS[0])
-        self._redis = redis
-        self._prefix = prefix
-        self._records: dict[GrantId, GrantRecord] = {}
-        self._notices: list[dict[str, object]] = []
-        self._heard = redis.pubsub()
-        self._heard.subscribe(f"{prefix}:notices")
-        self._scripts = load_scripts(
-            "local function moment()\n"
-            f"  local set = redis.call('HMGET', '{prefix}:moment', 'now', 'run')\n"
-            "  return tonumber(set[1]), set[2]\n"
-            "end\n"
-        )
-        for script in self._scripts.values():
-            redis.script_load(script.text)
-
-    def start_afresh(self) -> None:
-        """Forget every record on both sides."""
-        self._records.clear()
-        self._redis.delete(*map(self._key, GRANTS))
-        self.move_to(Moment(now_ms=START_MS, run_id=RUNS[0]))
-
-    def move_to(self, moment: Moment) -> None:
-        """Set the clock and the incarnation of both sides."""
-        self.moment = moment
-        mapping = {"now": moment.now_ms, "run": moment.run_id}
-        self._redis.hset(f"{self._prefix}:moment", mapping=mapping)
-
-    def step(self, rng: Random, grant: GrantId) -> None:
-        """Apply one random command, perhaps twice, and compare."""
-        command = random_command(rng, self._records.get(grant), self.moment)
-        first = self._compared(grant, command)
-        if rng.random() < 0.5:
-            once = self._records.get(grant)
-            second = self._compared(grant, command)
-            assert self._records.get(grant) == once, command
-            assert is_equivalent(command, first, second), (command, first, second)
-
-    def compare_notices(self) -> None:
-        """Compare what peers were told since the last comparison."""
-        self._redis.publish(f"{self._prefix}:notices", "the end")
-        heard: list[object] = []
-        for message in self._heard.listen():
-            if message["data"] == b"the end":
-                break
-            if message["type"] == "message":
-                heard.append(json.loads(message["data"]))
-        told, self._notices = self._notices, []
-        assert heard == told
-
-    def _compared(self, grant: GrantId, command: AnyCommand) -> object:
-        before = self._records.get(grant)
-        expected, verdict = transitions.apply(before, command, self.moment)
-
-        answered, stored = self._apply_script(grant, command)
-
-        assert answered == verdict, (command, before)
-        assert stored == expected, (command, before)
-        self._note(grant, command, expected, verdict)
-        return verdict
-
-    def _apply_script(self, grant: GrantId, command: AnyCommand) -> tuple[object, object]:
-        call = call_of(command)
-        channel = f"{self._prefix}:notices"
-        arguments = (self._key(grant), channel, grant, *call.arguments)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.evalsha(self._scripts[call.operation].sha, 1, *arguments)
-            pipeline.hgetall(self._key(grant))
-            reply, fields = pipeline.execute()
-        return verdict_of(reply), decode(fields) if fields else None
-
-    def _note(
-        self, grant: GrantId, command: AnyCommand, after: GrantRecord | None, verdict: object
-    ) -> None:
-        before = self._records.pop(grant, None)
-        if after is None:
-            return
-        self._records[grant] = after
-        if is_news(command, before, after):
-            self._notices.append(
-                {
-                    "grant": grant,
-                    "consent": after.pair.consent.id,
-                    "generation": after.pair.generation,
-                    "state": after.state.value,
-                }
-            )
-        if before is not None:
-            self.reached.update(_landmarks(command, before, after, verdict))
-
-    def _key(self, grant: GrantId) -> str:
-        return f"{self._prefix}:c:{{{grant}}}"
-
-
-def _landmarks(
-    command: AnyCommand, before: GrantRecord, after: GrantRecord, verdict: object
-) -> Iterator[str]:
-    match verdict:
-        case Leased(record=GrantRecord(is_probe=True)) if isinstance(command, Acquire):
-            yield "probe"
-        case Leased() if isinstance(command, AdoptOrphan):
-            yield "orphan"
-        case Done() if isinstance(command, Settle):
-            yield "settled"
-            if before.hold_until_ms == before.changed_at_ms:
-                yield "settled after a clean denial"
-        case Committed(was=GrantState.IN_DOUBT | GrantState.REAUTH_REQUIRED):
-            yield "healed by a commit"
-        case Committed(was=GrantState.LEASED | GrantState.SENDING, is_gap=True):
-            yield "gap"
-        case _:
-            yield type(verdict).__name__
-    yield after.state.value
 
 
 class Steps(RuleBasedStateMachine):
@@ -252,13 +111,8 @@ def test_long_histories_agree_and_reach_every_corner(stores: TwoStores, seed: in
     stores.start_afresh()
 
     for _ in range(SOAK_STEPS):
-        moment = stores.moment
-        if rng.random() < 0.25:
-            moment = replace(moment, now_ms=moment.now_ms + rng.choice(TIME_STEPS_MS))
-        if rng.random() < 0.01:
-            moment = replace(moment, run_id=rng.choice(RUNS))
-        stores.move_to(moment)
-        stores.step(rng, rng.choice(GRANTS))
+        stores.live_on(rng)
     stores.compare_notices()
 
     assert set(stores.reached) >= LANDMARKS, LANDMARKS - set(stores.reached)
+    assert SOAK_STEPS / 3 < stores.doubled < SOAK_STEPS * 2 / 3, "I18: half of all steps run twice"

@@ -29,6 +29,8 @@ from sidecar.http.exchange import ProxyPorts
 from sidecar.http.listening import listen
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
+from sidecar.ports import Observer
+from sidecar.service.token_source import BearerSource
 from tests.support.raw_http import (
     RawClient,
     RawUpstream,
@@ -154,33 +156,48 @@ async def running_proxy(
     """Serve the proxy in front of a scripted upstream."""
     source = source or ScriptedSource()
     observer = RecordingObserver()
-    async with running_upstream(*script) as upstream:
-        port = upstream.port if upstream_port is None else upstream_port
-        asked = Upstream(
-            options=UpstreamOptions(
-                url=f"http://127.0.0.1:{port}", timeout_s=timeout_s, connect_timeout_s=2.0
-            )
+    async with (
+        running_upstream(*script) as upstream,
+        listening_proxy(
+            source,
+            observer=observer,
+            upstream_port=upstream.port if upstream_port is None else upstream_port,
+            options=options,
+            timeout_s=timeout_s,
+            listen_on=listen_on,
+        ) as (proxy, port),
+    ):
+        yield Rig(proxy=proxy, upstream=upstream, source=source, observer=observer, port=port)
+
+
+@asynccontextmanager
+async def listening_proxy(  # noqa: PLR0913 - each has its test
+    source: BearerSource,
+    *,
+    observer: Observer,
+    upstream_port: int,
+    options: Callable[[ProxyOptions], ProxyOptions] = no_change,
+    timeout_s: float = 10.0,
+    listen_on: str = "127.0.0.1:0",
+) -> AsyncGenerator[tuple[Proxy, int]]:
+    """Serve the proxy with bearers of any source in front of any upstream; yield its port too."""
+    asked = Upstream(
+        options=UpstreamOptions(
+            url=f"http://127.0.0.1:{upstream_port}", timeout_s=timeout_s, connect_timeout_s=2.0
         )
-        proxy = Proxy(
-            options=options(ProxyOptions(client_keys={}, client_silence_s=10.0)),
-            upstream=asked,
-            ports=ProxyPorts(
-                source=source, observer=observer, clock=RealClock(), entropy=FixedEntropy()
-            ),
-        )
-        address = parse_address(listen_on)
-        assert address is not None, "the test names no address"
-        listener = await listen(
-            web.ServerRunner(proxy.server, shutdown_timeout=0.5), address=address
-        )
-        try:
-            yield Rig(
-                proxy=proxy,
-                upstream=upstream,
-                source=source,
-                observer=observer,
-                port=listener.port,
-            )
-        finally:
-            await listener.close()
-            await asked.close()
+    )
+    proxy = Proxy(
+        options=options(ProxyOptions(client_keys={}, client_silence_s=10.0)),
+        upstream=asked,
+        ports=ProxyPorts(
+            source=source, observer=observer, clock=RealClock(), entropy=FixedEntropy()
+        ),
+    )
+    address = parse_address(listen_on)
+    assert address is not None, "the test names no address"
+    listener = await listen(web.ServerRunner(proxy.server, shutdown_timeout=0.5), address=address)
+    try:
+        yield proxy, listener.port
+    finally:
+        await listener.close()
+        await asked.close()

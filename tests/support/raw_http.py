@@ -6,6 +6,8 @@ Neither knows the sidecar; what goes over the wire is recorded and compared as i
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -192,6 +194,13 @@ class RawClient:
             return True
 
     def abort(self) -> None:
+        self.writer.transport.abort()
+
+    def reset(self) -> None:
+        """End the connection so that the peer sees a reset, whatever was read of it."""
+        own = self.writer.get_extra_info("socket")
+        if own.fileno() >= 0:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 

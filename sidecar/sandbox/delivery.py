@@ -124,6 +124,16 @@ def to_response(reply: Reply) -> web.Response:
     return response
 
 
+async def send(request: web.Request, response: web.StreamResponse) -> bool:
+    """Send a whole answer and tell whether somebody was there to take it."""
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError:
+        return False
+    return request.transport is not None
+
+
 def reset(request: web.Request) -> Delivered:
     """Reset the connection under a request, so that the client gets no answer at all."""
     transport = request.transport

@@ -32,12 +32,16 @@ class Entry:
 
     `outcome` is what the presentation did: `error` and `dropped` mean that a fault or an earlier
     check kept it from the grants. `answer` is what the sandbox meant to happen to the answer;
-    `client_gone` says that nobody was there to take it. `at` is Unix time.
+    `client_gone` says that nobody was there to take it. The request was there at `arrived_at`, it
+    was decided on at `at`, and its answer had left at `answered_at`, all in Unix time. `token` and
+    `successor` are the digests of what was presented and of what it bought.
     """
 
     at: float
+    arrived_at: float
     presentation: Presentation
     token: str
+    successor: str | None
     user: str | None
     provider: str | None
     family: str | None
@@ -47,6 +51,7 @@ class Entry:
     client_ip_port: str
     request_id: str | None
     seq: int = 0
+    answered_at: float | None = None
     answer: Answer = "pending"
     client_gone: bool = False
 
@@ -71,13 +76,17 @@ class Ledger:
         self._entries[self._last_seq] = replace(entry, seq=self._last_seq)
         return self._last_seq
 
-    def settle(self, seq: int, *, answer: Answer, status: int | None, client_gone: bool) -> None:
+    def settle(self, seq: int, *, at: float, answer: Answer, status: int | None) -> None:
         """Note how the answer of a presentation went out; nothing if it was cleared since."""
         entry = self._entries.get(seq)
         if entry is not None:
-            self._entries[seq] = replace(
-                entry, answer=answer, status=status, client_gone=client_gone
-            )
+            self._entries[seq] = replace(entry, answered_at=at, answer=answer, status=status)
+
+    def miss_client(self, seq: int) -> None:
+        """Note that nobody was there to take the answer."""
+        entry = self._entries.get(seq)
+        if entry is not None:
+            self._entries[seq] = replace(entry, client_gone=True)
 
     def of(self, user: str | None) -> list[Document]:
         """List the presentations as JSON documents, all or one user's."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from sidecar.sandbox.credentials import body_credentials, prove_client
-from sidecar.sandbox.delivery import Vanish, deliver, obstacle, reset
+from sidecar.sandbox.delivery import Vanish, deliver, obstacle, reset, send
 from sidecar.sandbox.form_input import first_of_each, read_fields
 from sidecar.sandbox.grants import CodeRefused, Issued, RefreshRefused
 from sidecar.sandbox.id_tokens import claims_of
@@ -64,6 +64,7 @@ class _Call:
     authorization: str | None
     client_ip_port: str
     request_id: str | None
+    arrived_at: float
 
     @property
     def refresh_token(self) -> str:
@@ -81,6 +82,7 @@ class _Call:
 class _Verdict:
     reply: Reply
     outcome: Outcome = "error"
+    successor: str | None = None
 
 
 @final
@@ -96,12 +98,12 @@ class TokenService:
         operation = _OPERATIONS.get(form.get("grant_type", ""))
         if operation is None:
             operation = "refresh" if "refresh_token" in form else "obtain"
-        return await self._answer(request, _call(request, operation, form))
+        return await self._answer(request, self._call(request, operation, form))
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         """Revoke the grant of a refresh token."""
         form = first_of_each(await read_fields(request))
-        return await self._answer(request, _call(request, "revoke", form))
+        return await self._answer(request, self._call(request, "revoke", form))
 
     async def _answer(self, request: web.Request, call: _Call) -> web.StreamResponse:
         world = self._world
@@ -120,10 +122,21 @@ class TokenService:
                 seq = self._note(call, verdict)
                 delivered = await deliver(request, verdict.reply, fault, world, data=False)
                 status = _status_of(delivered, verdict.reply)
-        if seq is not None:
-            gone = delivered.answer == "sent" and request.transport is None
-            world.ledger.settle(seq, answer=delivered.answer, status=status, client_gone=gone)
+        await self._settle(request, seq, delivered, status)
         return delivered.response
+
+    async def _settle(
+        self, request: web.Request, seq: int | None, delivered: Delivered, status: int | None
+    ) -> None:
+        """Let the answer leave, then note in the ledger that it has left."""
+        if seq is None:
+            return
+        is_sent = delivered.answer == "sent"
+        gone = is_sent and not await send(request, delivered.response)
+        ledger = self._world.ledger
+        ledger.settle(seq, at=self._world.clock(), answer=delivered.answer, status=status)
+        if gone:
+            ledger.miss_client(seq)
 
     def _decide(self, call: _Call) -> _Verdict:
         match call.operation:
@@ -173,7 +186,11 @@ class TokenService:
         match rotated:
             case Issued(in_grace=in_grace):
                 outcome: Outcome = "grace" if in_grace else "rotated"
-                return _Verdict(reply=self._token_set(rotated), outcome=outcome)
+                return _Verdict(
+                    reply=self._token_set(rotated),
+                    outcome=outcome,
+                    successor=digest(rotated.refresh_token or ""),
+                )
             case RefreshRefused(family_revoked=True):
                 return _Verdict(reply=HYDRA_REUSED, outcome="family_revoked")
             case RefreshRefused():
@@ -238,8 +255,10 @@ class TokenService:
         token = self._world.grants.token(call.refresh_token)
         entry = Entry(
             at=self._world.clock(),
+            arrived_at=call.arrived_at,
             presentation=call.operation,
             token=digest(call.refresh_token),
+            successor=verdict.successor,
             user=user,
             provider=provider,
             family=None if token is None else token.grant_id,
@@ -251,18 +270,18 @@ class TokenService:
         )
         return self._world.ledger.add(entry)
 
+    def _call(self, request: web.Request, operation: Operation, form: Form) -> _Call:
+        peer = request.transport and request.transport.get_extra_info("peername")
+        return _Call(
+            operation=operation,
+            form=form,
+            authorization=request.headers.get("Authorization"),
+            client_ip_port=f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "",
+            request_id=request.headers.get("X-Request-Id"),
+            arrived_at=self._world.clock(),
+        )
+
 
 def _status_of(delivered: Delivered, reply: Reply) -> int:
     """Tell the status on the wire, or the one that was lost on the way."""
     return delivered.response.status if delivered.answer == "sent" else reply.status
-
-
-def _call(request: web.Request, operation: Operation, form: Form) -> _Call:
-    peer = request.transport and request.transport.get_extra_info("peername")
-    return _Call(
-        operation=operation,
-        form=form,
-        authorization=request.headers.get("Authorization"),
-        client_ip_port=f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "",
-        request_id=request.headers.get("X-Request-Id"),
-    )

@@ -32,8 +32,11 @@ async def test_a_presentation_is_told_whole(app: AppDriver) -> None:
     assert entry == {
         "seq": 1,
         "at": NOON,
+        "arrived_at": NOON,
+        "answered_at": NOON,
         "presentation": "refresh",
         "token": digest(pair.refresh_token),
+        "successor": grant["token"],
         "user": "mikomo_10",
         "provider": "mikomo",
         "family": grant["family"],

@@ -1,0 +1,161 @@
+"""The oracle finds every planted loss, and tells which of them nobody could have helped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.evidence import Span
+from tests.chaos.oracle import LossCause
+from tests.chaos.planted import ALICE, BOB, Story, holds, life, sent, tag
+
+REFRESHED = sent("t0", tag("a", 10.0), buys="t1")
+"""Answered at 10.1."""
+
+
+def causes(story: Story) -> list[LossCause]:
+    return [loss.cause for loss in story.judged().losses]
+
+
+def test_a_grant_whose_live_token_is_stored_is_held() -> None:
+    """Nothing is held against a run in which nothing went wrong."""
+    verdict = Story(presentations=(REFRESHED,), live="t1", stored=holds("t1")).judged()
+
+    assert (verdict.claims, verdict.held) == (1, 1)
+    assert (verdict.losses, verdict.repeats) == ((), ())
+
+
+def test_an_answer_that_the_living_lost_is_an_avoidable_loss() -> None:
+    """Whoever got an answer and lives on must have stored it."""
+    story = Story(presentations=(REFRESHED,), live="t1", stored=holds("t0"))
+
+    assert causes(story) == [LossCause.AVOIDABLE]
+
+
+def test_a_first_pair_that_is_missing_is_an_avoidable_loss() -> None:
+    """A grant that was never refreshed can be lost too."""
+    assert causes(Story(live="t0")) == [LossCause.AVOIDABLE]
+
+
+@pytest.mark.parametrize("state", ["in_doubt", "reauth_required"])
+def test_a_live_token_that_is_served_to_nobody_is_an_avoidable_loss(state: str) -> None:
+    """An end user who is sent to the bank while the store has the live token has lost it."""
+    story = Story(live="t0", stored=holds("t0", state=state))
+
+    assert causes(story) == [LossCause.AVOIDABLE]
+
+
+def test_a_live_token_left_in_a_spool_is_an_avoidable_loss() -> None:
+    """What lies on a disk in the end should have been stored, whoever died."""
+    story = Story(
+        presentations=(REFRESHED,),
+        live="t1",
+        stored=holds("t0"),
+        lives=(life(ended=10.1),),
+        spooled=frozenset({"t1"}),
+    )
+
+    assert causes(story) == [LossCause.AVOIDABLE]
+
+
+def test_an_answer_that_was_dropped_on_purpose_is_nobodys_fault() -> None:
+    """The network may eat an answer."""
+    dropped = sent("t0", tag("a", 10.0), buys="t1", answer="dropped")
+    story = Story(presentations=(dropped,), live="t1", stored=holds("t0"))
+
+    assert causes(story) == [LossCause.ANSWER_DROPPED]
+
+
+def test_an_answer_to_the_dead_is_nobodys_fault() -> None:
+    """A provider may answer a process that was killed before."""
+    story = Story(
+        presentations=(REFRESHED,), live="t1", stored=holds("t0"), lives=(life(ended=10.05),)
+    )
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
+
+
+def test_a_process_may_die_with_an_answer_in_its_hands() -> None:
+    """Fifty milliseconds are what a process has to bring an answer to its disk."""
+    story = Story(
+        presentations=(REFRESHED,), live="t1", stored=holds("t0"), lives=(life(ended=10.14),)
+    )
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
+
+
+def test_a_process_that_ran_on_after_an_answer_must_have_kept_it() -> None:
+    """A death long after an answer explains nothing."""
+    story = Story(
+        presentations=(REFRESHED,), live="t1", stored=holds("t0"), lives=(life(ended=10.2),)
+    )
+
+    assert causes(story) == [LossCause.AVOIDABLE]
+
+
+def test_a_process_that_was_stopped_had_no_time_to_keep_an_answer() -> None:
+    """Time in which a process is stopped does not count."""
+    stopped = replace(life(ended=10.9, beats=True), stops=(Span(from_s=10.05, to_s=10.88),))
+    story = Story(presentations=(REFRESHED,), live="t1", stored=holds("t0"), lives=(stopped,))
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
+
+
+def test_a_process_that_waited_for_a_core_had_no_time_to_keep_an_answer() -> None:
+    """On a crowded machine a process gets no time although it is not stopped."""
+    story = Story(
+        presentations=(REFRESHED,),
+        live="t1",
+        stored=holds("t0"),
+        lives=(life(ended=10.9, beats=False),),
+    )
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
+
+
+def test_one_lost_successor_of_two_costs_nothing_if_the_other_is_stored() -> None:
+    """A grace window issues two good successors, and one is enough."""
+    again = sent("t0", tag("b", 14.0, pid=BOB, kind="probe"), buys="t2", seq=2)
+    story = Story(presentations=(REFRESHED, again), live="t2", stored=holds("t1"))
+
+    assert causes(story) == []
+
+
+def test_a_living_family_that_was_ended_by_a_second_use_is_an_avoidable_loss() -> None:
+    """Whoever presents a used token while its successor is well costs the end user the grant."""
+    again = replace(sent("t0", tag("b", 11.0, pid=BOB), seq=2), outcome="family_revoked")
+    story = Story(presentations=(REFRESHED, again), live="t1", stored=holds("t1"), ended="reuse")
+
+    assert causes(story) == [LossCause.AVOIDABLE]
+
+
+def test_a_family_whose_successor_was_lost_before_is_lost_for_that_reason() -> None:
+    """Ending a family that nobody could use any more costs nothing."""
+    again = replace(
+        sent("t0", tag("b", 14.0, pid=BOB, kind="probe"), seq=2), outcome="family_revoked"
+    )
+    story = Story(
+        presentations=(REFRESHED, again),
+        live="t1",
+        stored=holds("t0"),
+        ended="reuse",
+        lives=(life(ended=10.05), life(BOB)),
+    )
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
+
+
+def test_a_claim_of_the_dead_may_end_a_family() -> None:
+    """A provider may take up a request after its sender died and its successor won the race."""
+    late = replace(sent("t0", tag("a", 10.0), seq=2), outcome="family_revoked", arrived_s=12.0)
+    won = sent("t0", tag("b", 11.5, pid=ALICE + 1, kind="orphan"), buys="t1")
+    story = Story(
+        presentations=(won, late),
+        live="t1",
+        stored=holds("t1"),
+        ended="reuse",
+        lives=(life(ended=10.5), life(ALICE + 1, started=10.6)),
+    )
+
+    assert causes(story) == [LossCause.DEAD_CLAIM]

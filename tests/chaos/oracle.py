@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, final
 
-from tests.chaos.evidence import Evidence, Presentation, ProviderGrant
+from tests.chaos.evidence import Evidence, Life, Presentation, ProviderGrant
 from tests.chaos.fleet_history import FleetHistory
 
 SERVING: Final = frozenset({"active", "leased", "sending"})
@@ -81,10 +81,16 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of a run."""
+    """What became of a run.
+
+    Attributes:
+        claims: Presentations that bought a successor.
+        slowest_s: The longest time for which a living process had an answer and no copy on disk.
+    """
 
     claims: int
     held: int
+    slowest_s: float
     losses: tuple[Loss, ...]
     repeats: tuple[Repeat, ...]
 
@@ -150,6 +156,7 @@ class _Oracle:
         return Verdict(
             claims=len(self._bringers),
             held=len(found) - len(losses),
+            slowest_s=max(map(self._kept_within_s, self._bringers.values()), default=0.0),
             losses=losses,
             repeats=repeats,
         )
@@ -199,23 +206,29 @@ class _Oracle:
             return LossCause.AVOIDABLE, f"presentation {bringer.seq} was answered to the living"
         if bringer.answered_s is None or life.ended_s <= bringer.answered_s:
             return LossCause.OWNER_KILLED, f"presentation {bringer.seq}, before its answer"
-        ran_s = self._ran_s(bringer.answered_s, life.pid)
+        ran_s = self._ran_s(life, bringer.answered_s, life.ended_s)
         where = f"presentation {bringer.seq}, {ran_s * 1000:.0f} ms after its answer"
         if ran_s <= self._rules.alive_s:
             return LossCause.OWNER_KILLED, where
         return LossCause.AVOIDABLE, where
 
-    def _ran_s(self, from_s: float, pid: int) -> float:
-        """Return for how long a process that was killed ran after an instant.
+    def _ran_s(self, life: Life, from_s: float, to_s: float) -> float:
+        """Return for how long a process ran within a stretch.
 
         The wall's time less its stops, but never more than the loop of its claims came round:
         on a crowded machine a process may wait for a core, and what waits reads nothing.
         """
-        life = self._history.life_of(pid)
-        if life is None or life.ended_s is None:
-            return float("inf")
-        wall_s = life.ended_s - from_s - life.stopped_within(from_s, life.ended_s)
-        return min(wall_s, life.beats_within(from_s, life.ended_s) * self._rules.beat_s)
+        wall_s = to_s - from_s - life.stopped_within(from_s, to_s)
+        return min(wall_s, life.beats_within(from_s, to_s) * self._rules.beat_s)
+
+    def _kept_within_s(self, bringer: Presentation) -> float:
+        """Return for how long a process had an answer that was not on its disk yet."""
+        tag = bringer.tag
+        life = None if tag is None else self._history.life_of(tag.pid)
+        spooled_s = None if tag is None else self._evidence.spool_times.get(tag.claim_id)
+        if life is None or spooled_s is None or bringer.answered_s is None:
+            return 0.0
+        return self._ran_s(life, bringer.answered_s, spooled_s)
 
     def _ended_family(self, grant: ProviderGrant, rights: dict[int, RepeatCause]) -> Loss:
         """Tell why a family was ended for the re-use of a token, and whether it lived by then."""

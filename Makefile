@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants chaos chaos-short chaos-long demo sandbox run proofs bench docs lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs bench docs lock compose-keys clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ chaos-short: $(STAMP) ## the same in one minute and small, as CI does it
 
 chaos-long: $(STAMP) ## the same with 10,000 users and 100,000 claims in each of three modes
 	$(BIN)/python -m tests.chaos.run --form long $(ARGS)
+
+chaos-mutants: $(STAMP) ## the same for what others do; each must lose tokens or spend one twice
+	$(BIN)/python -m tests.chaos.run_mutants $(ARGS)
 
 demo: $(STAMP) ## a store, the sandbox and the sidecar on this machine, and a token's life to watch
 	$(BIN)/python -m sidecar demo $(ARGS)

@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a used refresh token is refused (dex) or ends its family (hydra)",
     )
     parser.add_argument(
+        "--race-error",
+        action=argparse.BooleanOptionalAction,
+        default=known.race_error,
+        help="answer 500 to a token whose first use is not answered yet, as dex may",
+    )
+    parser.add_argument(
         "--strict-auth",
         action=argparse.BooleanOptionalAction,
         default=known.strict_auth,

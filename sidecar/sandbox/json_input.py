@@ -20,7 +20,7 @@ _Check: TypeAlias = Callable[[object], bool]
 
 TUNABLE: Final = (
     "id_token_life_s", "refresh_token_life_s", "code_life_s", "profile", "grace_s", "rate_limit",
-    "strict_auth",
+    "race_error", "strict_auth",
 )  # fmt: skip
 
 

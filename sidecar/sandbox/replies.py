@@ -71,6 +71,7 @@ REFRESH_TOKEN_CLAIMED: Final = token_error(
     "invalid_request",
     "Refresh token is invalid or has already been claimed by another client.",
 )
+RACE_LOST: Final = token_error(500, "server_error")
 REVOKE_INVALID: Final = token_error(400, "invalid_request")
 REVOKE_HINT_UNSUPPORTED: Final = token_error(400, "unsupported_token_type")
 REVOKE_UNAUTHORIZED: Final = token_error(401, "unauthorized_client")

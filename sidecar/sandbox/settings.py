@@ -39,6 +39,7 @@ class SandboxSettings:
     profile: Profile = "dex"
     grace_s: float = 0
     rate_limit: float = 0
+    race_error: bool = False
     strict_auth: bool = True
     key_bits: int = 2048
 

@@ -26,6 +26,7 @@ from sidecar.sandbox.replies import (
     HYDRA_INACTIVE,
     HYDRA_REUSED,
     INVALID_CLIENT,
+    RACE_LOST,
     REDIRECT_MISMATCH,
     REFRESH_TOKEN_CLAIMED,
     REFRESH_TOKEN_MISSING,
@@ -91,6 +92,7 @@ class TokenService:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._unanswered: set[str] = set()
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         """Obtain or refresh a token set."""
@@ -123,6 +125,7 @@ class TokenService:
                 delivered = await deliver(request, verdict.reply, fault, world, data=False)
                 status = _status_of(delivered, verdict.reply)
         await self._settle(request, seq, delivered, status)
+        self._unanswered.discard(call.refresh_token)
         return delivered.response
 
     async def _settle(
@@ -179,6 +182,7 @@ class TokenService:
             return _Verdict(reply=GRANT_TYPE_NOT_REFRESH)
         if not call.refresh_token:
             return _Verdict(reply=REFRESH_TOKEN_MISSING)
+        is_racing = world.settings.race_error and call.refresh_token in self._unanswered
         rotated = world.grants.rotate(
             call.refresh_token, now=world.clock(), settings=world.settings
         )
@@ -186,6 +190,7 @@ class TokenService:
         match rotated:
             case Issued(in_grace=in_grace):
                 outcome: Outcome = "grace" if in_grace else "rotated"
+                self._unanswered.add(call.refresh_token)
                 return _Verdict(
                     reply=self._token_set(rotated),
                     outcome=outcome,
@@ -193,6 +198,8 @@ class TokenService:
                 )
             case RefreshRefused(family_revoked=True):
                 return _Verdict(reply=HYDRA_REUSED, outcome="family_revoked")
+            case RefreshRefused() if is_racing:
+                return _Verdict(reply=RACE_LOST, outcome="denied")
             case RefreshRefused():
                 reply = HYDRA_INACTIVE if hydra else REFRESH_TOKEN_CLAIMED
                 return _Verdict(reply=reply, outcome="denied")

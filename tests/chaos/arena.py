@@ -16,11 +16,12 @@ from tests.chaos.akoya import ChaosAkoya
 from tests.chaos.evidence import Evidence, Stored
 from tests.chaos.forgetful_redis import ForgetfulRedis
 from tests.chaos.load import Load
+from tests.chaos.mutants.usual_way import PREFIX
 from tests.chaos.nursery import Nursery
 from tests.chaos.oracle import SERVING
-from tests.chaos.plan import Plan
+from tests.chaos.plan import USUAL_WAY, Plan
 from tests.chaos.redis_line import RedisLine
-from tests.chaos.remains import spooled_tokens, stored_grants
+from tests.chaos.remains import spooled_tokens, stored_grants, usual_grants
 from tests.chaos.sidecars import ChaosSidecar, SidecarPlan
 from tests.chaos.trouble import Tally, Targets, Trouble
 from tests.chaos.witness import testimony_of
@@ -29,7 +30,6 @@ SETTLES_WITHIN_S: Final = 60.0
 ASKS_EVERY_S: Final = 1.0
 COUNTS_EVERY_S: Final = 10.0
 RESTING: Final = "active"
-PROGRAM: Final = "tests.chaos.sidecar_main"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +76,16 @@ class Arena:
             stack.callback(self._redis.server.stop)
             await asyncio.to_thread(self._redis.server.start)
             await stack.enter_async_context(self._akoya)
-            nursery = stack.enter_context(Nursery(PROGRAM))
+            nursery = stack.enter_context(Nursery(self._plan.program))
             plan = SidecarPlan(
                 nursery=nursery,
                 directory=self._directory,
                 idp_url=self._akoya.url,
-                program=PROGRAM,
+                program=self._plan.program,
                 spec={
                     "times": self._plan.times,
                     "witness": str(witness),
-                    "mutant": self._plan.mutant,
+                    "mutant": self._plan.graft,
                 },
             )
             for number in range(self._plan.sidecars):
@@ -133,6 +133,8 @@ class Arena:
 
     def _stored(self) -> dict[str, Stored]:
         with self._redis.server.client() as client:
+            if self._plan.mutant == USUAL_WAY:
+                return dict(usual_grants(client, prefix=PREFIX))
             return dict(stored_grants(client, prefix="chaos"))
 
     async def _gather(self) -> Evidence:

@@ -231,7 +231,7 @@ class _Oracle:
         return self._ran_s(life, bringer.answered_s, spooled_s)
 
     def _ended_family(self, grant: ProviderGrant, rights: dict[int, RepeatCause]) -> Loss:
-        """Tell why a family was ended for the re-use of a token, and whether it lived by then."""
+        """Tell why a family was ended for a second use, and whether it lived by then."""
         presented = self._by_user[grant.user]
         ending = next((each for each in presented if each.outcome == "family_revoked"), None)
         if ending is None:

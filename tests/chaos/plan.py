@@ -33,7 +33,7 @@ class Personality(StrEnum):
 
 
 SETTINGS_OF: Final[Mapping[Personality, Mapping[str, object]]] = {
-    Personality.DEX: {"profile": "dex", "grace_s": 0},
+    Personality.DEX: {"profile": "dex", "grace_s": 0, "race_error": True},
     Personality.HYDRA: {"profile": "hydra", "grace_s": 0},
     Personality.GRACE: {"profile": "dex", "grace_s": 10},
 }
@@ -59,6 +59,10 @@ LONG_HOLD_S: Final = 15.0
 """Longer than every pause, as the protocol wants it where a family may be ended for a probe."""
 
 
+USUAL_WAY: Final = "usual_way"
+"""The mutant that is a program of its own, with records of its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goals:
     """What a run must reach, besides no avoidable loss and nothing unexplained."""
@@ -75,7 +79,7 @@ class Plan:
         seconds: How long things go wrong at least; the settling comes after it.
         until_claims: They go on going wrong until there were so many claims.
         dropped: Chance that an answer is thrown away after its token was rotated.
-        mutant: A change of one thing, or ``None`` for the sidecar as it is.
+        mutant: One of `tests.chaos.mutants`, or ``None`` for the sidecar as it is.
     """
 
     mode: Mode
@@ -96,6 +100,18 @@ class Plan:
         if self.personality is Personality.HYDRA:
             times["hold_s"] = LONG_HOLD_S
         return times
+
+    @property
+    def program(self) -> str:
+        """The module that the processes run."""
+        if self.mutant == USUAL_WAY:
+            return "tests.chaos.mutants.usual_way"
+        return "tests.chaos.sidecar_main"
+
+    @property
+    def graft(self) -> str | None:
+        """The mutation that is grafted onto a sidecar."""
+        return None if self.mutant == USUAL_WAY else self.mutant
 
     @property
     def rules(self) -> Rules:

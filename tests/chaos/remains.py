@@ -45,6 +45,15 @@ def stored_grants(client: Any, *, prefix: str) -> Mapping[str, Stored]:
     return found
 
 
+def usual_grants(client: Any, *, prefix: str) -> Mapping[str, Stored]:
+    """Return what the usual way has stored of each user, in plain text."""
+    tokens = {
+        key.decode().removeprefix(prefix): client.hget(key, "refresh_token").decode()
+        for key in client.scan_iter(match=f"{prefix}user-*", count=1000)
+    }
+    return {user: Stored(state="active", token=digest(token)) for user, token in tokens.items()}
+
+
 def spooled_tokens(spools: Iterable[Path]) -> Mapping[str, frozenset[str]]:
     """Return the tokens of pairs that lie in the spools of processes that have ended, by user."""
     vault = fleet_vault()

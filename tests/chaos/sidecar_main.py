@@ -13,7 +13,7 @@ from typing import Any
 from sidecar import app
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.settings import Settings, load
-from tests.chaos.mutants import MUTATIONS
+from tests.chaos.mutants.grafts import MUTATIONS
 from tests.chaos.witness import Witness, attach
 
 
@@ -26,5 +26,5 @@ def main(spec: dict[str, Any]) -> int:
         return 78
     attach(Witness(Path(spec["witness"])))
     if spec["mutant"] is not None:
-        MUTATIONS[spec["mutant"]]()
+        MUTATIONS[spec["mutant"]](setattr)
     return app.main(settings, ProtocolTimes(**spec["times"]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.sandbox.driver import pair_of
+from tests.support.wait import until
 
 if TYPE_CHECKING:
     from sidecar.sandbox import Sandbox
@@ -150,3 +152,25 @@ async def test_a_spent_token_cannot_revoke(app: AppDriver, sandbox: Sandbox, pro
 
     assert (refused.status, refused.json) == (400, {"error": "invalid_request"})
     assert (await app.refresh(new.refresh_token)).status == 200
+
+
+@pytest.mark.parametrize(("race_error", "status"), [(True, 500), (False, 400)])
+async def test_the_loser_of_a_race_may_be_told_a_server_error(
+    app: AppDriver,
+    sandbox: Sandbox,
+    race_error: bool,  # noqa: FBT001 - a parameter of the test
+    status: int,
+) -> None:
+    """A dex answers 500 to a token that another request is spending, and 400 once that is done."""
+    sandbox.tune(race_error=race_error)
+    pair = await app.connect("mikomo_10")
+    await app.arm(operation="refresh", kind="slow_after", delay_s=30)
+    async with asyncio.TaskGroup() as group:
+        winning = group.create_task(app.refresh(pair.refresh_token))
+        await until(lambda: len(sandbox.ledger) == 1, within_s=10, what="the race to begin")
+
+        lost = await app.refresh(pair.refresh_token)
+
+        winning.cancel()
+    assert lost.status == status
+    assert lost.json["error"] == ("server_error" if race_error else "invalid_request")

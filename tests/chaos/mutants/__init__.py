@@ -1,7 +1,5 @@
-"""Ways in which others keep rotating tokens, each a change of one thing around a real sidecar."""
+"""Ways in which others keep rotating tokens, each a change of one thing around a real sidecar.
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-
-MUTATIONS: Mapping[str, Callable[[], None]] = {}
+A mutation is grafted on in the main of a test process, or for the time of one test; production
+knows none of them.
+"""

@@ -26,6 +26,11 @@ _NUMBERS: Final = (
     ("rate-limit", "data requests a second; 0: any number (Akoya's sandbox has 5)"),
 )
 
+_SWITCHES: Final = (
+    ("race-error", "answer 500 to a token whose first use is not answered yet, as dex may"),
+    ("strict-auth", "take client credentials only where the documentation puts them"),
+)
+
 
 def main(argv: Sequence[str]) -> int:
     """Run a sandbox until SIGTERM or SIGINT; return 0 then, 1 if it cannot listen.
@@ -92,18 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         default=known.profile,
         help="a used refresh token is refused (dex) or ends its family (hydra)",
     )
-    parser.add_argument(
-        "--race-error",
-        action=argparse.BooleanOptionalAction,
-        default=known.race_error,
-        help="answer 500 to a token whose first use is not answered yet, as dex may",
-    )
-    parser.add_argument(
-        "--strict-auth",
-        action=argparse.BooleanOptionalAction,
-        default=known.strict_auth,
-        help="take client credentials only where the documentation puts them",
-    )
+    for name, meaning in _SWITCHES:
+        parser.add_argument(
+            f"--{name}",
+            action=argparse.BooleanOptionalAction,
+            default=getattr(known, name.replace("-", "_")),
+            help=meaning,
+        )
     parser.add_argument(
         "--key-bits", type=int, default=known.key_bits, metavar="N", help="size of the RSA key"
     )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass
 from typing import Protocol
 
-from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
+from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Event
 from sidecar.domain.record import ConsentId, GrantId, GrantKey, GrantRecord, GrantState, RunId
 from sidecar.domain.secret import Secret
@@ -240,8 +240,11 @@ class TokenStore(Agenda, Protocol):
         """
         ...
 
-    async def probe(self) -> Moment:
-        """Return the store's clock and incarnation; proves that it answers."""
+    async def probe(self) -> Pulse:
+        """Return the store's clock and incarnations; proves that it answers.
+
+        A store of several servers answers if one of them does; the rest are left out.
+        """
         ...
 
     async def meet(self, run_id: RunId) -> Incarnation:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from tests.support.redis_fleet import ClusterFleet, SentinelFleet, ServerFleet
 from tests.support.redis_server import RedisServer
 
 
@@ -27,6 +28,28 @@ def redis_url() -> Iterator[str]:
             yield server.url
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def sentinel_url() -> Iterator[str]:
+    """Address of a Sentinel service for the whole session; nobody breaks it."""
+    yield from _url_of(SentinelFleet)
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """Address of a Cluster for the whole session; nobody breaks it."""
+    yield from _url_of(ClusterFleet)
+
+
+def _url_of(make: Callable[[Path], ServerFleet]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
+        fleet = make(Path(directory))
+        try:
+            fleet.start()
+            yield fleet.url
+        finally:
+            fleet.stop()
 
 
 @pytest.fixture

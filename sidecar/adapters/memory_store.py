@@ -22,6 +22,7 @@ from sidecar.domain.commands import (
     Incarnation,
     Invalidate,
     Moment,
+    Pulse,
     Settle,
     VerdictT_co,
 )
@@ -50,6 +51,7 @@ class MemoryTokenStore:
         records: The records; a test may put and take them.
         run_id: The incarnation; give it another value to restart the store.
         is_available: Whether calls are answered at all.
+        unreachable: Grants whose server alone is away, as in a store of several.
         loses_replies: Whether calls run and then raise `StoreUnavailable`.
         skew_ms: How far the store's clock is ahead of `clock`.
         incarnations: When each incarnation was first met.
@@ -65,6 +67,7 @@ class MemoryTokenStore:
         self.records: dict[GrantId, GrantRecord] = {}
         self.run_id = RunId(run_id)
         self.is_available = True
+        self.unreachable: set[GrantId] = set()
         self.loses_replies = False
         self.skew_ms = 0
         self.incarnations: dict[RunId, int] = {}
@@ -91,13 +94,13 @@ class MemoryTokenStore:
 
     async def read(self, grant: GrantId) -> GrantRecord | None:
         """Return the record, or ``None``."""
-        self._begin()
+        self._begin(grant)
         self._end()
         return self.records.get(grant)
 
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
         """Carry out one command at the store's clock and incarnation."""
-        self._begin()
+        self._begin(grant)
         before = self.records.get(grant)
         after, verdict = transitions.apply(before, command, self.moment)
         if after is None:
@@ -119,11 +122,11 @@ class MemoryTokenStore:
         self._end()
         return next_cursor, tuple((name, self.records[name]) for name in names)
 
-    async def probe(self) -> Moment:
+    async def probe(self) -> Pulse:
         """Return the store's clock and incarnation."""
         self._begin()
         self._end()
-        return self.moment
+        return Pulse(now_ms=self.now_ms, run_ids=frozenset({self.run_id}))
 
     async def meet(self, run_id: RunId) -> Incarnation:
         """Announce an incarnation; return when it was first met."""
@@ -248,8 +251,8 @@ class MemoryTokenStore:
         for queue in self._listeners:
             queue.put_nowait(None)
 
-    def _begin(self) -> None:
-        if not self.is_available:
+    def _begin(self, grant: GrantId | None = None) -> None:
+        if not self.is_available or grant in self.unreachable:
             raise StoreUnavailable("ConnectionError")
 
     def _end(self) -> None:

@@ -7,14 +7,22 @@ what an error means. Knows no key and no script.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
+
+from sidecar.domain.addresses import TcpAddress
+from sidecar.domain.store_address import Login
 
 ANSWER_WITHIN_S: Final = 0.5
 CONNECT_WITHIN_S: Final = 0.5
@@ -22,34 +30,59 @@ FREE_CONNECTION_WITHIN_S: Final = 0.5
 CHECK_AFTER_IDLE_S: Final = 15
 MOST_CONNECTIONS: Final = 32
 
-SUPPORTED: Final = ("redis", "rediss", "unix")
-PLANNED: Final = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
+def pool_of_url(url: str, *, tls_ca_file: str | None) -> BlockingConnectionPool:
+    """Return a pool for one server; nothing connects yet.
 
-def new_pool(*, url: str, tls_ca_file: str | None) -> BlockingConnectionPool:
-    """Return a pool that has not connected yet; it belongs to the first event loop that uses it.
+    It belongs to the first event loop that uses it.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         tls_ca_file: Certificates to trust instead of the system's, for ``rediss://``.
-
-    Raises:
-        ValueError: The form of the URL is unknown or not supported yet; never shows the URL.
     """
-    scheme = urlsplit(url).scheme
-    if scheme in PLANNED:
-        raise ValueError(f"a store at {scheme}:// is not supported yet")
-    if scheme not in SUPPORTED:
-        raise ValueError(f"a store has one of {', '.join(SUPPORTED)} as its scheme")
     chosen: dict[str, Any] = dict(parse_url(url))
     kind = chosen.get("connection_class")
     if kind is SSLConnection:
-        chosen |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-        if tls_ca_file is not None:
-            chosen["ssl_ca_certs"] = tls_ca_file
+        chosen |= _verified(tls_ca_file)
     if kind is not UnixDomainSocketConnection:
         chosen["socket_keepalive"] = True
     return BlockingConnectionPool(**(chosen | _fixed()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How the servers of a Sentinel service or a Cluster let a client in.
+
+    Attributes:
+        tls_ca_file: Certificates to trust instead of the system's.
+    """
+
+    is_tls: bool = False
+    tls_ca_file: str | None = None
+    login: Login = field(default_factory=Login)
+    database: int = 0
+
+
+def pool_of_server(server: TcpAddress, access: Access) -> BlockingConnectionPool:
+    """Return a pool for one of several servers; nothing connects yet."""
+    chosen: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "db": access.database,
+        "username": access.login.username,
+        "password": access.login.password,
+        "socket_keepalive": True,
+        "connection_class": SSLConnection if access.is_tls else Connection,
+    }
+    if access.is_tls:
+        chosen |= _verified(access.tls_ca_file)
+    return BlockingConnectionPool(**(chosen | _fixed()))
+
+
+def _verified(tls_ca_file: str | None) -> dict[str, Any]:
+    """What a URL cannot weaken: the certificate is checked, and the name in it."""
+    checked: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    return checked if tls_ca_file is None else checked | {"ssl_ca_certs": tls_ca_file}
 
 
 def _fixed() -> dict[str, Any]:

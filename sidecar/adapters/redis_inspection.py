@@ -1,16 +1,18 @@
 """What a start should know of the Redis it found: whether it forgets, evicts or hides things.
 
-Asks nothing but INFO, so that it works where CONFIG is forbidden. Decides nothing: whoever starts
-the sidecar reads the advice.
+Asks every primary, and nothing but INFO, so that it works where CONFIG is forbidden. Decides
+nothing: whoever starts the sidecar reads the advice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
+
+from sidecar.adapters.redis_server import RedisServer
 
 FIRST_VERSION: Final = (7, 0)
 
@@ -30,25 +32,31 @@ class StoreAdvice:
     is_fatal: bool = False
 
 
-async def inspect(client: Any) -> tuple[StoreAdvice, ...]:
-    """Return what is wrong with the server behind a client; nothing is wrong if empty.
+async def inspect(servers: Sequence[RedisServer], *, is_cluster: bool) -> tuple[StoreAdvice, ...]:
+    """Return what is wrong with the primaries of a store; nothing is wrong if empty.
 
-    Args:
-        client: A ``redis.asyncio.Redis``, whose types are partly unknown.
+    What is wrong with several of them in the same way is told once.
 
     Raises:
-        RedisError: It does not answer.
-        OSError: It cannot be reached.
+        RedisError: One does not answer.
+        OSError: One cannot be reached.
     """
+    found: dict[StoreAdvice, None] = {}
+    for server in servers:
+        found |= dict.fromkeys(await _inspect(server, is_cluster=is_cluster))
+    return tuple(found)
+
+
+async def _inspect(server: RedisServer, *, is_cluster: bool) -> tuple[StoreAdvice, ...]:
     try:
-        info: Mapping[str, Any] = await client.info()
+        info: Mapping[str, Any] = await server.ask("INFO")
     except ResponseError:
         advice = "INFO is forbidden; allow it, since scripts tell a restart of the store by it"
         return (StoreAdvice(subject="INFO", advice=advice, is_fatal=True),)
-    return tuple(_fatal(info)) + tuple(_risky(info))
+    return tuple(_fatal(info, is_cluster=is_cluster)) + tuple(_risky(info))
 
 
-def _fatal(info: Mapping[str, Any]) -> list[StoreAdvice]:
+def _fatal(info: Mapping[str, Any], *, is_cluster: bool) -> list[StoreAdvice]:
     found: list[StoreAdvice] = []
 
     def note(subject: str, advice: str) -> None:
@@ -62,8 +70,8 @@ def _fatal(info: Mapping[str, Any]) -> list[StoreAdvice]:
         note("run_id", "it is hidden, so a restart that lost writes cannot be told")
     if info.get("role") == "slave":
         note("role", "this is a replica; connect to the primary")
-    if info.get("cluster_enabled") == 1:
-        note("cluster_enabled", "a cluster is not supported yet")
+    if not is_cluster and info.get("cluster_enabled") == 1:
+        note("cluster_enabled", "this is a cluster; give its address as redis+cluster://")
     return found
 
 

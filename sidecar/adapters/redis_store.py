@@ -1,8 +1,9 @@
 """The fleet's memory of grants in Redis: one hash a grant, one script a command.
 
-Owns the connections and the names of the keys. What a script does is in ``lua/``, how a record
-lies in its hash in `redis_codec`. Does not know tokens, leases or why it is asked; it never
-retries, since a caller that asks again with the same claim is safe and this module cannot tell.
+Owns the names of the keys. Which server holds one is in `redis_topology`, what a script does in
+``lua/``, how a record lies in its hash in `redis_codec`. Does not know tokens, leases or why it is
+asked; it never retries, since a caller that asks again with the same claim is safe and this module
+cannot tell.
 
 Use one instance for each event loop.
 """
@@ -11,20 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, cast, final
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from sidecar.adapters import redis_inspection
+from sidecar.adapters.redis_cluster import ClusterTopology
 from sidecar.adapters.redis_codec import RecordUnreadable, decode
-from sidecar.adapters.redis_connection import new_pool
 from sidecar.adapters.redis_hints import hints_of
+from sidecar.adapters.redis_scan import page_of_hashes
 from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
+from sidecar.adapters.redis_server import RedisServer
+from sidecar.adapters.redis_topology import topology_of
 from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
-from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
+from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.transitions import AnyCommand
@@ -43,6 +56,7 @@ FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 2.0
 CURSOR: Final = re.compile(r"\d{1,19}-\d{1,19}")
 FOREIGN: Final = (RedisError, OSError, UnicodeDecodeError)
+Ask = Callable[..., Awaitable[Any]]
 UNREADABLE: Final = (RecordUnreadable, ReplyUnreadable)
 NEWER_SCHEMA: Final = "SIDECARSCHEMA"
 """How the scripts begin the error about a record of a newer sidecar."""
@@ -50,7 +64,7 @@ NEWER_SCHEMA: Final = "SIDECARSCHEMA"
 
 @final
 class RedisTokenStore:
-    """A `TokenStore` in Redis 7 or Valkey."""
+    """A `TokenStore` in Redis 7 or Valkey: one server, a Sentinel service or a Cluster."""
 
     def __init__(
         self,
@@ -64,10 +78,9 @@ class RedisTokenStore:
         """Connect to nothing yet.
 
         Raises:
-            ValueError: The form of the URL is unknown or not supported yet.
+            ValueError: The form of the URL is unknown.
         """
-        self._pool = new_pool(url=url, tls_ca_file=tls_ca_file)
-        self._client: Any = Redis(connection_pool=self._pool)
+        self._topology = topology_of(url, tls_ca_file=tls_ca_file)
         self._prefix = prefix
         self._observer = observer
         self._clock = clock
@@ -98,25 +111,27 @@ class RedisTokenStore:
     ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
         """Return about `limit` records, perhaps none, and the next cursor."""
         async with self._asked(StoreOperation.SCAN):
-            start = int(cursor) if cursor.isdecimal() else 0
             pattern = self._key_of("*", prefix=_escaped(self._prefix))
-            following, keys = await self._client.scan(start, match=pattern, count=limit)
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.hgetall(key)
-                found: list[dict[bytes, bytes]] = await pipeline.execute()
-            page = tuple(
-                (self._grant_of(key), decode(fields))
-                for key, fields in zip(keys, found, strict=True)
-                if fields
+            following, found = await page_of_hashes(
+                self._topology, cursor, pattern=pattern, limit=limit
             )
-            return str(following) if following else "", page
+            return following, tuple((self._grant_of(key), decode(fields)) for key, fields in found)
 
-    async def probe(self) -> Moment:
-        """Return the store's clock and incarnation."""
+    async def probe(self) -> Pulse:
+        """Return the clock, and the incarnation of every server that answers."""
         async with self._asked(StoreOperation.PROBE):
-            now_ms, run_id = await self._run(StoreOperation.PROBE)
-            return Moment(now_ms=now_ms, run_id=RunId(run_id.decode()))
+            servers = await self._topology.primaries()
+            answers = await asyncio.gather(
+                *(self._pulse_of(server) for server in servers), return_exceptions=True
+            )
+            heard = [answer for answer in answers if not isinstance(answer, BaseException)]
+            if not heard:
+                raise next(answer for answer in answers if isinstance(answer, BaseException))
+            return Pulse(now_ms=heard[0][0], run_ids=frozenset(run_id for _, run_id in heard))
+
+    async def _pulse_of(self, server: RedisServer) -> tuple[int, RunId]:
+        now_ms, run_id = await self._run_with(server.ask, StoreOperation.PROBE, 0)
+        return now_ms, RunId(run_id.decode())
 
     async def meet(self, run_id: RunId) -> Incarnation:
         """Announce an incarnation to the fleet; return when it was first met."""
@@ -186,18 +201,14 @@ class RedisTokenStore:
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Append a change of state to the feed."""
         async with self._asked(StoreOperation.EVENTS):
-            await self._client.xadd(
-                self._feed,
-                {"grant": grant, "state": state.value, "reason": reason},
-                maxlen=FEED_ENTRIES,
-                approximate=True,
-            )
+            fields = ("grant", grant, "state", state.value, "reason", reason)
+            await self._ask("XADD", self._feed, "MAXLEN", "~", FEED_ENTRIES, "*", *fields)
 
     async def feed(self, cursor: str, limit: int) -> Sequence[FeedEntry]:
         """Return entries after `cursor`; from the oldest for ``""`` and for what is no cursor."""
         async with self._asked(StoreOperation.EVENTS):
             start = f"({cursor}" if CURSOR.fullmatch(cursor) else "-"
-            entries = await self._client.xrange(self._feed, min=start, max="+", count=limit)
+            entries = await self._ask("XRANGE", self._feed, start, "+", "COUNT", limit)
             return tuple(_feed_entry(at, fields) for at, fields in entries)
 
     async def call_fleet(self, grant: GrantId) -> None:
@@ -210,7 +221,8 @@ class RedisTokenStore:
         wait_s = FIRST_WAIT_S
         while not self._closed.is_set():
             with suppress(*FOREIGN):  # a hint is never relied on; what was missed is polled for
-                hints = hints_of(self._client, notices=self._notices, distress=self._distress)
+                server = await self._topology.listener()
+                hints = hints_of(server.client, notices=self._notices, distress=self._distress)
                 async with aclosing(hints):
                     async for hint in hints:
                         wait_s = FIRST_WAIT_S
@@ -223,13 +235,15 @@ class RedisTokenStore:
     async def inspect(self) -> tuple[redis_inspection.StoreAdvice, ...]:
         """Return what an operator should change in the store; empty if nothing."""
         async with self._asked(StoreOperation.PROBE):
-            return await redis_inspection.inspect(self._client)
+            return await redis_inspection.inspect(
+                await self._topology.primaries(),
+                is_cluster=isinstance(self._topology, ClusterTopology),
+            )
 
     async def close(self) -> None:
         """Let every connection go; ends `listen`."""
         self._closed.set()
-        with suppress(*FOREIGN):  # it is gone either way
-            await self._pool.disconnect()
+        await self._topology.close()
 
     @property
     def _notices(self) -> str:
@@ -255,18 +269,18 @@ class RedisTokenStore:
     def _grant_of(self, key: bytes) -> GrantId:
         return GrantId(key.decode()[len(self._prefix) + len(":c:{") : -1])
 
-    async def _ask(self, *words: Argument) -> Any:
-        return await self._client.execute_command(*words)
+    async def _ask(self, command: str, key: str, *rest: Argument) -> Any:
+        return await self._topology.ask(key, command, key, *rest)
 
-    async def _run(
-        self, operation: StoreOperation, key: str | None = None, *arguments: Argument
-    ) -> Any:
+    async def _run(self, operation: StoreOperation, key: str, *arguments: Argument) -> Any:
+        return await self._run_with(partial(self._topology.ask, key), operation, 1, key, *arguments)
+
+    async def _run_with(self, ask: Ask, operation: StoreOperation, *rest: Argument) -> Any:
         script = self._scripts[operation]
-        rest = (0, *arguments) if key is None else (1, key, *arguments)
         if operation is not StoreOperation.COMMIT:  # which must not need a second try
             with suppress(NoScriptError):
-                return await self._ask("EVALSHA", script.sha, *rest)
-        return await self._ask("EVAL", script.text, *rest)
+                return await ask("EVALSHA", script.sha, *rest)
+        return await ask("EVAL", script.text, *rest)
 
     @asynccontextmanager
     async def _asked(self, operation: StoreOperation) -> AsyncGenerator[None]:
@@ -276,10 +290,6 @@ class RedisTokenStore:
         try:
             yield
             outcome = Outcome.OK
-        except ReadOnlyError:
-            with suppress(*FOREIGN):  # a former primary: the next call must look for the new one
-                await self._pool.disconnect(inuse_connections=False)
-            raise StoreUnavailable(ReadOnlyError.__name__) from None
         except UNREADABLE as error:
             raise StoreUnavailable(str(error)) from None
         except FOREIGN as error:

@@ -39,6 +39,14 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """That the store lives: its clock, and the incarnation of each of its servers that answers."""
+
+    now_ms: int
+    run_ids: frozenset[RunId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incarnation:
     """An incarnation of the store and when the fleet first met it (store clock)."""
 

@@ -37,6 +37,8 @@ from sidecar.service.revoker import Revoker
 from sidecar.service.store_watch import StoreWatch
 from sidecar.service.vault import PairPlace
 
+FAILURES_IN_A_ROW = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
@@ -68,6 +70,8 @@ class Reconciler:
         self._unread: set[ClaimId] = set()
         self._adopted_directories = adopted_directories
         self._needs_replay = True
+        self._unoffered: list[GrantId] | None = None
+        self._replayed = 0
         self._has_replayed = False
         self._next_probe_s = 0.0
         self._doubts: dict[GrantId, int] = {}
@@ -91,7 +95,8 @@ class Reconciler:
     async def tick(self) -> None:
         """Do what is due now."""
         if self._parts.clock.elapsed_s() >= self._next_probe_s:
-            self._needs_replay |= await self._watch.probe()
+            if await self._watch.probe():
+                self._needs_replay, self._unoffered = True, None
             self._next_probe_s = (
                 self._parts.clock.elapsed_s() + self._parts.times.store_probe_every_s
             )
@@ -125,14 +130,17 @@ class Reconciler:
         # An order before its pair: a store that lost both must not serve the grant in between.
         for order in list(self._parts.journal.state.orders.values()):
             await self._parts.store.apply(order.grant, BeginRevocation(consent=order.consent))
-        pairs = list(self._parts.journal.state.pairs.values())
-        for received in pairs:
-            await self._parts.committer.offer(received, is_live=False)
+        if self._unoffered is None:
+            self._unoffered = list(self._parts.journal.state.pairs)
+            self._replayed = len(self._unoffered)
+        self._unoffered = await self._offer_each(self._unoffered)
+        if self._unoffered:
+            raise StoreUnavailable
         orphans = self._launch_orphans()
         self._needs_replay = False
         self._parts.observer.observe(
             SpoolReplayed(
-                pairs=len(pairs),
+                pairs=self._replayed,
                 orphans=orphans,
                 adopted_directories=self._adopted_directories,
             )
@@ -206,10 +214,34 @@ class Reconciler:
             self._orphans[intent.claim_id] = intent
 
     async def _store_parked(self) -> None:
-        for grant in list(self._parts.journal.state.parked):
+        idle = [
+            grant
+            for grant in self._parts.journal.state.parked
+            if not self._parts.committer.is_committing(grant)
+        ]
+        if await self._offer_each(idle):
+            raise StoreUnavailable
+
+    async def _offer_each(self, grants: list[GrantId]) -> list[GrantId]:
+        """Offer the pairs of these grants; return whose could not be stored.
+
+        One failure ends nothing, since a store may have several servers and lack one. Several in a
+        row do: then it is away.
+        """
+        left: list[GrantId] = []
+        failures = 0
+        for number, grant in enumerate(grants):
             received = self._parts.journal.state.pairs.get(grant)
-            if received is not None and not self._parts.committer.is_committing(grant):
-                await self._parts.committer.offer(received, is_live=False)
+            try:
+                if received is not None:
+                    await self._parts.committer.offer(received, is_live=False)
+                failures = 0
+            except StoreUnavailable:
+                left.append(grant)
+                failures += 1
+                if failures == FAILURES_IN_A_ROW:
+                    return left + grants[number + 1 :]
+        return left
 
     async def _settle_doubts(self) -> None:
         now_ms = self._parts.store_clock.now_ms()

@@ -34,7 +34,7 @@ from sidecar.domain.events import (
     RecordUnreadable,
 )
 from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, Refreshed
-from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError
+from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError, RunId
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
 from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim import Claim
@@ -50,7 +50,7 @@ class Refresher:
 
     def __init__(self, *, parts: ClaimParts) -> None:
         self._parts = parts
-        self._incarnation: Incarnation | None = None
+        self._met: dict[RunId, Incarnation] = {}
 
     async def refresh(self, wish: RefreshWish, announce: Announce) -> None:
         """Try to replace the pair at `wish.known`; announces exactly what came of it."""
@@ -148,13 +148,14 @@ class Refresher:
         """Ask for the lease, a few times with the same claim; ``None``: the store is away."""
         give_up_s = self._parts.clock.elapsed_s() + self._parts.times.acquire_patience_s
         tries = 0
+        incarnation: Incarnation | None = None
         while tries < ACQUIRE_TRIES and self._parts.clock.elapsed_s() <= give_up_s:
             command = Acquire(
                 claim_id=claim_id,
                 replica_id=self._parts.identity.replica_id,
                 boot_id=self._parts.identity.boot_id,
                 known=wish.known,
-                incarnation=self._incarnation,
+                incarnation=incarnation,
                 lease_ms=int(self._parts.times.lease_s * 1000),
                 quarantine_ms=int(self._parts.times.quarantine_s * 1000),
             )
@@ -162,11 +163,19 @@ class Refresher:
                 verdict = await self._parts.store.apply(wish.grant, command)
                 if not isinstance(verdict, NewIncarnation):
                     return verdict
-                self._incarnation = await self._parts.store.meet(verdict.run_id)
+                incarnation = await self._meet(verdict.run_id)
             except StoreUnavailable:
                 await asyncio.sleep(self._parts.times.commit_retry_first_s)
             tries += 1
         return None
+
+    async def _meet(self, run_id: RunId) -> Incarnation:
+        """Announce an incarnation, each once: a store may have several at a time."""
+        incarnation = self._met.get(run_id)
+        if incarnation is None:
+            incarnation = await self._parts.store.meet(run_id)
+            self._met[run_id] = incarnation
+        return incarnation
 
     def _explain(
         self, wish: RefreshWish, verdict: AcquireVerdict | None, announce: Announce

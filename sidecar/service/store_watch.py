@@ -26,7 +26,7 @@ class StoreWatch:
         self._observer = observer
         self._is_up: bool | None = None
         self._lost_at_s = clock.elapsed_s()
-        self._run_id: RunId | None = None
+        self._met: frozenset[RunId] = frozenset()
 
     @property
     def is_up(self) -> bool:
@@ -34,10 +34,10 @@ class StoreWatch:
         return self._is_up is True
 
     async def probe(self) -> bool:
-        """Ask the store; return whether it runs another incarnation than at the last answer."""
+        """Ask the store; return whether one of its servers is in an incarnation not met before."""
         asked_at_s = self._clock.elapsed_s()
         try:
-            moment = await self._store.probe()
+            pulse = await self._store.probe()
         except StoreUnavailable as error:
             if self._is_up is not False:
                 self._lost_at_s = asked_at_s
@@ -46,22 +46,23 @@ class StoreWatch:
             return False
         answered_at_s = self._clock.elapsed_s()
         self._store_clock.adjust(
-            asked_at_s=asked_at_s, answered_at_s=answered_at_s, store_ms=moment.now_ms
+            asked_at_s=asked_at_s, answered_at_s=answered_at_s, store_ms=pulse.now_ms
         )
         if self._is_up is not True:
             self._observer.observe(StoreRestored(away_s=answered_at_s - self._lost_at_s))
         self._is_up = True
-        return await self._meet(moment.run_id)
+        return await self._meet(pulse.run_ids - self._met)
 
-    async def _meet(self, run_id: RunId) -> bool:
-        if run_id == self._run_id:
-            return False
-        try:
-            await self._store.meet(run_id)
-        except StoreUnavailable:
-            return False
-        is_other = self._run_id is not None
-        self._run_id = run_id
+    async def _meet(self, unmet: frozenset[RunId]) -> bool:
+        """Announce incarnations that were never met here; return whether others were before."""
+        had_met = bool(self._met)
+        for run_id in unmet:
+            try:
+                await self._store.meet(run_id)
+            except StoreUnavailable:
+                return False
+        self._met |= unmet
+        is_other = had_met and bool(unmet)
         if is_other:
             self._observer.observe(StoreReincarnated())
         return is_other

@@ -122,7 +122,12 @@ class Settings:
     redis_url: RedisUrl = field(
         default=Secret("redis://127.0.0.1:6379/0"),
         repr=False,
-        metadata=meaning("The Redis or Valkey server that the fleet shares."),
+        metadata=meaning(
+            "The Redis or Valkey that the fleet shares: `redis://user:password@host:port/number`, "
+            "`redis+sentinel://user:password@host:port,host:port/service/number` with the users of "
+            "Sentinels as `?sentinel_username=…&sentinel_password=…`, or "
+            "`redis+cluster://user:password@host:port,host:port`."
+        ),
     )
     redis_prefix: KeyPrefix = field(
         default="sidecar",

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from sidecar.domain.addresses import HIGHEST_PORT, ListenAddress, is_loopback_host, parse_address
 from sidecar.domain.secret import Secret
+from sidecar.domain.store_address import parse_store_address
 from sidecar.settings.forms import FROM_FILE, VISIBLE, Form, Parser, Refused, refuse_repeats
 
 FORBIDDEN_USER_HEADERS: Final = frozenset(
@@ -105,16 +106,11 @@ def _redirect_uri(value: str) -> str:
 
 
 def _redis_url(value: str) -> Secret:
-    text = value
-    if text.startswith(("redis+sentinel://", "redis+cluster://")):
-        raise Refused("Sentinel and Cluster are not supported in this release; name one server")
-    url = _split_url(text, ("redis", "rediss", "unix"))
-    if url.scheme == "unix":
-        if not url.path.startswith("/"):
-            raise Refused("must name the path of a socket: unix:///path?db=0")
-    elif not url.hostname or (url.path.strip("/") and not url.path.strip("/").isdigit()):
-        raise Refused("must be redis://host:port/number or rediss://host:port/number")
-    return Secret(text)
+    try:
+        parse_store_address(value)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    return Secret(value)
 
 
 def _path(value: str) -> str:
@@ -225,7 +221,7 @@ RedisUrl = Annotated[
     Secret,
     Parser(_redis_url),
     FROM_FILE,
-    Form("`redis://`, `rediss://` or `unix://`"),
+    Form("`redis://`, `rediss://`, `unix://`; the first two also with `+sentinel` or `+cluster`"),
 ]
 UrlPath = Annotated[str, Parser(_path), Form("path")]
 Directory = Annotated[str, Parser(_directory), Form("absolute path")]

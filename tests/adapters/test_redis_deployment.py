@@ -11,23 +11,17 @@ from pathlib import Path
 import pytest
 
 from sidecar.adapters.redis_store import RedisTokenStore
-from sidecar.adapters.system import SystemClock
 from sidecar.domain.commands import Committed, Done, Leased
-from sidecar.domain.events import Event
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.ports import Distress, Notice, StoreUnavailable
 from tests.support.records import acquire, live, mark, pair
 from tests.support.redis_server import RedisServer
+from tests.support.stores import store_at
 from tests.support.wait import eventually
 
 CONFIG = Path(__file__).parents[2] / "config" / "redis" / "redis.conf"
-RULE = re.compile(r"^#   user sidecar (.*)\n#     (.*)\n#     (.*)$", re.MULTILINE)
+USERS = CONFIG.with_name("users.acl")
 GRANT = GrantId("0a" * 16)
-
-
-class Unheard:
-    def observe(self, event: Event) -> None:
-        pass
 
 
 @pytest.fixture
@@ -39,10 +33,6 @@ def recommended() -> Iterator[RedisServer]:
             yield server
         finally:
             server.stop()
-
-
-def store_at(url: str, prefix: str = "sidecar") -> RedisTokenStore:
-    return RedisTokenStore(url=url, prefix=prefix, observer=Unheard(), clock=SystemClock())
 
 
 async def first_hint(store: RedisTokenStore) -> Notice | Distress:
@@ -68,18 +58,16 @@ async def test_the_recommended_configuration_starts_and_needs_no_advice(
 
 async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -> None:
     """A user with just these rights can do everything, and nothing beyond the sidecar's keys."""
-    rule = re.search(
-        r"^#   user sidecar (.*)\n#     (.*)\n#     (.*)$", CONFIG.read_text(), re.MULTILINE
-    )
+    rule = re.search(r"^user sidecar (.*)$", USERS.read_text(), re.MULTILINE)
     assert rule is not None
-    rights = " ".join(rule.groups()).replace(">change-me", ">secret").split()
+    rights = rule[1].replace(">change-me", ">secret").split()
     with recommended.client() as client:
         client.execute_command("ACL", "SETUSER", "sidecar", *rights)
     address = f"redis://sidecar:secret@127.0.0.1:{recommended.port}/0"
     store, stranger = store_at(address), store_at(address, "another-application")
 
     await store.apply(GRANT, live(pair(), None))
-    met = await store.meet((await store.probe()).run_id)
+    met = await store.meet(min((await store.probe()).run_ids))
     leased = await store.apply(GRANT, acquire(pair().position, met=met))
     marked = await store.apply(GRANT, mark(pair().position))
     committed = await store.apply(GRANT, live(pair(1)))

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from sidecar.adapters import redis_hints
-from sidecar.adapters.redis_connection import new_pool
+from sidecar.adapters.redis_connection import pool_of_url
 from sidecar.domain.record import GrantId
 from sidecar.ports import Distress, Notice
 from tests.support.redis_server import RedisServer
@@ -23,7 +23,7 @@ Hints = AsyncGenerator[Notice | Distress | None]
 
 @pytest.fixture
 async def client(redis_server: RedisServer) -> AsyncIterator[Any]:
-    pool = new_pool(url=redis_server.unix_url, tls_ca_file=None)
+    pool = pool_of_url(redis_server.unix_url, tls_ca_file=None)
     yield Redis(connection_pool=pool)
     await pool.disconnect()
 

@@ -7,28 +7,21 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sidecar.adapters.memory_store import MemoryTokenStore
-from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.system import SystemClock
-from sidecar.domain.events import Event
 from sidecar.ports import TokenStore
+from tests.support.stores import have_patience, store_at
 
 
-class Unheard:
-    def observe(self, event: Event) -> None:
-        pass
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest, redis_prefix: str) -> AsyncIterator[TokenStore]:
+@pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
+async def store(
+    request: pytest.FixtureRequest, redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TokenStore]:
+    have_patience(monkeypatch)
     opened: TokenStore
     if request.param == "memory":
         opened = MemoryTokenStore(clock=SystemClock())
     else:
-        opened = RedisTokenStore(
-            url=request.getfixturevalue("redis_url"),
-            prefix=redis_prefix,
-            observer=Unheard(),
-            clock=SystemClock(),
-        )
+        url: str = request.getfixturevalue(f"{request.param}_url")
+        opened = store_at(url, redis_prefix)
     yield opened
     await opened.close()

@@ -17,7 +17,7 @@ from typing import TypeVar, final
 
 from sidecar.adapters.memory_spool import MemorySpool
 from sidecar.adapters.memory_store import MemoryTokenStore
-from sidecar.domain.commands import Command, Incarnation, Moment, VerdictT_co
+from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.spooled import AnswerReceived, SpoolEntry, SpoolState
 from sidecar.ports import Distress, DueGrant, FeedEntry, Notice, SpoolError, StoreUnavailable
@@ -93,7 +93,7 @@ class DistantStore:
         """Scan as the store does."""
         return await self._far("scan", self._store.scan(cursor, limit))
 
-    async def probe(self) -> Moment:
+    async def probe(self) -> Pulse:
         """Probe as the store does."""
         return await self._far("probe", self._store.probe())
 

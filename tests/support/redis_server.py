@@ -6,14 +6,19 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast, final
+from random import randrange
+from typing import Any, Final, cast, final
 
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004
 from redis.retry import Retry
+
+PORTS: Final = (10240, 32768)
 
 
 def server_program() -> str:
@@ -46,14 +51,20 @@ class RedisServer:
     """
 
     def __init__(
-        self, directory: Path, *, keeps_writes: bool = False, config: Path | None = None
+        self,
+        directory: Path,
+        *,
+        keeps_writes: bool = False,
+        config: Path | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.unix_url = f"unix://{directory}/redis.sock"
         self._directory = directory
         self._keeps_writes = keeps_writes
         self._config = config
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -63,6 +74,7 @@ class RedisServer:
             *("--bind", "127.0.0.1", "--port", str(self.port)),
             *("--unixsocket", str(self._directory / "redis.sock")),
             *("--dir", str(self._directory), "--logfile", "redis.log"),
+            *self._options,
         )
         self._process = subprocess.Popen(command)
         with self.client() as client:
@@ -110,8 +122,13 @@ class RedisServer:
         self._process = None
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """Return a free port of 127.0.0.1, below those that the system gives to outgoing calls.
+
+    So nobody takes it while a server that was killed on it is away.
+    """
+    while True:
+        port = randrange(*PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -1,0 +1,90 @@
+"""One Redis server: a pool of connections to it, and what an error says about the whole server.
+
+Asks once and lets every error out. Does not know whether it is the only server, nor what is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+Word = str | bytes | int
+
+MISPLACED: Final = (
+    OSError,
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    ClusterDownError,
+    MasterDownError,
+)
+"""Errors after which another server may be the right one."""
+
+
+def _ignored() -> None:
+    """Nobody has another server to look for."""
+
+
+@final
+class RedisServer:
+    """A server that is asked.
+
+    Attributes:
+        client: For what needs a connection of its own; its types are partly unknown.
+    """
+
+    def __init__(
+        self,
+        pool: BlockingConnectionPool,
+        *,
+        on_trouble: Callable[[], None] = _ignored,
+    ) -> None:
+        self.client: Any = Redis(connection_pool=pool)
+        self._pool = pool
+        self._on_trouble = on_trouble
+
+    async def ask(self, *words: Word) -> Any:
+        """Have one command carried out."""
+        async with self._watched():
+            return await self.client.execute_command(*words)
+
+    async def ask_each(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
+        """Have commands carried out on one connection; an answer may be an error."""
+        async with self._watched(), self.client.pipeline(transaction=False) as pipeline:
+            for words in commands:
+                pipeline.execute_command(*words)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            return answers
+
+    async def close(self) -> None:
+        """Let every connection go, also one that waits for an answer."""
+        with suppress(RedisError, OSError):  # it is gone either way
+            await self._pool.disconnect()
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        except ReadOnlyError:
+            self._on_trouble()
+            with suppress(RedisError, OSError):  # a former primary: the next call connects anew
+                await self._pool.disconnect(inuse_connections=False)
+            raise
+        except MISPLACED:
+            self._on_trouble()
+            raise

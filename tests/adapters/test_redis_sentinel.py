@@ -153,9 +153,9 @@ async def test_a_primary_that_is_promoted_again_is_another_incarnation(
     """It has forgotten what the other one wrote in between, though its process is the same."""
     first, second = two_servers
     store = store_at(first.url)
+    await store.apply(GRANT, live(pair(), None))
     command(second, "REPLICAOF", "127.0.0.1", first.port)
     wait_for(lambda: are_in_step(first, replicas=1), what="the second to follow")
-    await store.apply(GRANT, live(pair(), None))
     before = await store.probe()
 
     command(second, "REPLICAOF", "NO", "ONE")

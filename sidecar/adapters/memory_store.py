@@ -80,7 +80,7 @@ class MemoryTokenStore:
         self._clock = clock
         self._feed: deque[FeedEntry] = deque(maxlen=FEED_ENTRIES)
         self._fed = 0
-        self._listeners: set[asyncio.Queue[Notice | Distress | None]] = set()
+        self._listeners: dict[asyncio.Queue[Notice | Distress | None], None] = {}
 
     @property
     def now_ms(self) -> int:
@@ -239,12 +239,12 @@ class MemoryTokenStore:
     async def listen(self) -> AsyncIterator[Notice | Distress]:
         """Yield hints from now on, until the store is closed."""
         queue: asyncio.Queue[Notice | Distress | None] = asyncio.Queue()
-        self._listeners.add(queue)
+        self._listeners[queue] = None
         try:
             while (hint := await queue.get()) is not None:
                 yield hint
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
 
     async def close(self) -> None:
         """End every listener."""

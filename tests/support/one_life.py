@@ -3,7 +3,9 @@
 A life passes named points: each call of the store before and after it took effect, each stage of a
 token request, each entry of the spool. A test may trace them, act at them, or let the life end at
 one: from then on nothing of it has any effect, whatever its tasks still do while they are torn
-down. The disk outlives it.
+down; but a command that was on its way to the store arrives there. The disk outlives it.
+
+A life belongs to a process of `virtual_time`, which a test may stop and continue.
 
 It must not know which parts of a sidecar call it.
 """
@@ -11,19 +13,32 @@ It must not know which parts of a sidecar call it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, final
+from functools import partial
+from typing import Any, Final, TypeVar, final
 
 from sidecar.adapters.memory_spool import MemorySpool
-from sidecar.adapters.memory_store import MemoryTokenStore
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.spooled import AnswerReceived, SpoolEntry, SpoolState
-from sidecar.ports import Distress, DueGrant, FeedEntry, Notice, SpoolError, StoreUnavailable
+from sidecar.ports import (
+    Distress,
+    DueGrant,
+    FeedEntry,
+    Notice,
+    SpoolError,
+    StoreUnavailable,
+    TokenStore,
+)
 from tests.support.fake_clock import FakeClock
+from tests.support.virtual_time import NOWHERE, process_context, story_loop
 
 ResultT = TypeVar("ResultT")
+CarryOut = Callable[[GrantId, Command[Any]], Coroutine[Any, Any, Any]]
+
+PATIENCE_S: Final = 0.5
+"""How long a reply of the store is waited for; the command may have run, or may still run."""
 
 
 @final
@@ -34,20 +49,34 @@ class Life:
         trace: The points passed so far.
         dies_at: The point at which this life ends.
         actions: What else happens at a point, once.
+        fate: Told of each point in the step in which it is passed.
+        context: Work that is started in it can be stopped together.
     """
 
-    def __init__(self, *, dies_at: str | None, mourn: Callable[[], None]) -> None:
+    def __init__(
+        self, *, dies_at: str | None, mourn: Callable[[], None], process: str = "only"
+    ) -> None:
         self.is_over = False
         self.trace: list[str] = []
         self.dies_at = dies_at
         self.actions: dict[str, Callable[[], None]] = {}
+        self.fate: Callable[[str], None] = _ignore
+        self.process = process
+        self.context = process_context(process)
         self._mourn = mourn
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the process stands still."""
+        return story_loop().is_stopped(self.process)
 
     def point(self, name: str) -> None:
         """Pass a point; raises `CancelledError` if the life ends there, or is over already."""
         if not self.is_over:
             self.trace.append(name)
-            self.actions.pop(name, _nothing)()
+            if self.actions:
+                self.actions.pop(name, _nothing)()
+            self.fate(name)
             if name == self.dies_at:
                 self.end()
         if self.is_over:
@@ -64,14 +93,21 @@ class Life:
 class DistantStore:
     """The fleet's store as one life sees it: a way off, and perhaps cut off.
 
+    A command travels by itself: once it has left, neither a stop nor the end of its sender keeps it
+    from arriving.
+
     Attributes:
+        carry_out: What a command that arrives is given to; a test may put a watch in its place.
+        hears: Told of each command and its verdict in the step in which the reply is read.
         is_away: Whether this sidecar alone cannot reach the store.
         is_deaf: Whether hints do not reach this sidecar.
         loses_replies_of: Names of commands that take effect and then seem to have failed.
         latency_s: Of one way; a function, so that a test may draw it.
     """
 
-    def __init__(self, *, store: MemoryTokenStore, life: Life) -> None:
+    def __init__(self, *, store: TokenStore, life: Life) -> None:
+        self.carry_out: CarryOut = store.apply
+        self.hears: Callable[[object, object], None] = _ignore_reply
         self.is_away = False
         self.is_deaf = False
         self.loses_replies_of: set[str] = set()
@@ -81,73 +117,78 @@ class DistantStore:
 
     async def read(self, grant: GrantId) -> GrantRecord | None:
         """Read as the store does."""
-        return await self._far("read", self._store.read(grant))
+        return await self._far("read", lambda: self._store.read(grant))
 
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
         """Apply as the store does."""
-        return await self._far(type(command).__name__, self._store.apply(grant, command))
+        name = type(command).__name__
+        verdict: VerdictT_co = await self._far(name, lambda: self.carry_out(grant, command))
+        self.hears(command, verdict)
+        return verdict
 
     async def scan(
         self, cursor: str, limit: int
     ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
         """Scan as the store does."""
-        return await self._far("scan", self._store.scan(cursor, limit))
+        return await self._far("scan", lambda: self._store.scan(cursor, limit))
 
     async def probe(self) -> Pulse:
         """Probe as the store does."""
-        return await self._far("probe", self._store.probe())
+        return await self._far("probe", self._store.probe)
 
     async def meet(self, run_id: RunId) -> Incarnation:
         """Meet as the store does."""
-        return await self._far("meet", self._store.meet(run_id))
+        return await self._far("meet", lambda: self._store.meet(run_id))
 
     async def agree(self, name: str, value: str) -> str:
         """Agree as the store does."""
-        return await self._far("agree", self._store.agree(name, value))
+        return await self._far("agree", lambda: self._store.agree(name, value))
 
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Take the canary as the store does."""
-        return await self._far("canary", self._store.take_canary(name, ttl_ms))
+        return await self._far("canary", lambda: self._store.take_canary(name, ttl_ms))
 
     async def schedule(
         self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False
     ) -> int:
         """Schedule as the store does."""
-        work = self._store.schedule(shard, due, only_sooner=only_sooner)
-        return await self._far("schedule", work)
+        return await self._far(
+            "schedule", lambda: self._store.schedule(shard, due, only_sooner=only_sooner)
+        )
 
     async def unschedule(self, shard: int, grants: Collection[GrantId]) -> None:
         """Strike from the schedule as the store does."""
-        await self._far("unschedule", self._store.unschedule(shard, grants))
+        await self._far("unschedule", lambda: self._store.unschedule(shard, grants))
 
     async def take_due(self, shard: int, limit: int, *, retake_ms: int) -> Sequence[DueGrant]:
         """Take what is due as the store does."""
-        work = self._store.take_due(shard, limit, retake_ms=retake_ms)
-        return await self._far("take_due", work)
+        return await self._far(
+            "take_due", lambda: self._store.take_due(shard, limit, retake_ms=retake_ms)
+        )
 
     async def note_uses(self, shard: int, uses: Mapping[GrantId, int]) -> None:
         """Note uses as the store does."""
-        await self._far("note_uses", self._store.note_uses(shard, uses))
+        await self._far("note_uses", lambda: self._store.note_uses(shard, uses))
 
     async def last_uses(self, shard: int, grants: Sequence[GrantId]) -> Mapping[GrantId, int]:
         """Tell the last uses as the store does."""
-        return await self._far("last_uses", self._store.last_uses(shard, grants))
+        return await self._far("last_uses", lambda: self._store.last_uses(shard, grants))
 
     async def forget_uses(self, shard: int, *, before_ms: int) -> None:
         """Forget uses as the store does."""
-        await self._far("forget_uses", self._store.forget_uses(shard, before_ms=before_ms))
+        await self._far("forget_uses", lambda: self._store.forget_uses(shard, before_ms=before_ms))
 
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Tell as the store does."""
-        await self._far("tell", self._store.tell(grant, state, reason))
+        await self._far("tell", lambda: self._store.tell(grant, state, reason))
 
     async def feed(self, cursor: str, limit: int) -> Sequence[FeedEntry]:
         """Read the feed as the store does."""
-        return await self._far("feed", self._store.feed(cursor, limit))
+        return await self._far("feed", lambda: self._store.feed(cursor, limit))
 
     async def call_fleet(self, grant: GrantId) -> None:
         """Call the fleet as the store does."""
-        await self._far("call_fleet", self._store.call_fleet(grant))
+        await self._far("call_fleet", lambda: self._store.call_fleet(grant))
 
     async def listen(self) -> AsyncIterator[Notice | Distress]:
         """Listen as the store does, unless this sidecar is deaf or cut off."""
@@ -158,38 +199,80 @@ class DistantStore:
     async def close(self) -> None:
         """Leave the store to the other lives."""
 
-    async def _far(self, name: str, work: Awaitable[ResultT]) -> ResultT:
-        try:
-            self._point(f"before {name}", work)
-            await asyncio.sleep(self.latency_s())
-            self._point(f"at {name}", work)
-        except BaseException:
-            _never(work)
-            raise
-        result = await work
-        self._life.point(f"after {name}")
-        await asyncio.sleep(self.latency_s())
+    async def _far(self, name: str, work: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
+        self._life.point(f"before {name}")
+        if self.is_away:
+            raise StoreUnavailable("ConnectionError")
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[ResultT] = loop.create_future()
+        there_s, back_s = self.latency_s(), self.latency_s()
+        arrival = partial(self._arrive, name, work, reply, back_s)
+        loop.call_later(there_s, arrival, context=NOWHERE)
+        if there_s + back_s > PATIENCE_S:
+            loop.call_later(PATIENCE_S, _fail, reply, "TimeoutError", context=NOWHERE)
+        result = await reply
         self._life.point(f"back from {name}")
         if name in self.loses_replies_of or self.is_away:
             raise StoreUnavailable("TimeoutError")
         return result
 
-    def _point(self, name: str, work: Awaitable[object]) -> None:
-        self._life.point(name)
-        if self.is_away:
-            _never(work)
-            raise StoreUnavailable("ConnectionError")
+    def _arrive(
+        self,
+        name: str,
+        work: Callable[[], Coroutine[Any, Any, ResultT]],
+        reply: asyncio.Future[ResultT],
+        back_s: float,
+    ) -> None:
+        """Carry a command out where the store is; a life that ends on the way gets no reply."""
+        try:
+            if not self._life.is_over:
+                self._life.point(f"at {name}")
+            if self.is_away:
+                _fail(reply, "ConnectionError")
+                return
+            result = _at_once(work())
+            self._life.point(f"after {name}")
+        except asyncio.CancelledError:
+            reply.cancel()
+        except StoreUnavailable as error:
+            _fail(reply, str(error))
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(back_s, _settle, reply, result, context=NOWHERE)
+
+
+def _at_once(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Return the result of work that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: ResultT = done.value
+        return result
+    raise AssertionError("the store waits for something")
+
+
+def _settle(reply: asyncio.Future[ResultT], result: ResultT) -> None:
+    if not reply.done():
+        reply.set_result(result)
+
+
+def _fail(reply: asyncio.Future[Any], reason: str) -> None:
+    if not reply.done():
+        reply.set_exception(StoreUnavailable(reason))
+
+
+def _ignore_reply(command: object, verdict: object) -> None:
+    """Nobody listens in most tests."""
+    del command, verdict
+
+
+def _ignore(point: str) -> None:
+    """Nothing happens at most points."""
+    del point
 
 
 def _nothing() -> None:
     """Happens at most points."""
-
-
-def _never(work: Awaitable[object]) -> None:
-    """Let go of work that is not to be done."""
-    close = getattr(work, "close", None)
-    if close is not None:
-        close()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,22 +1,23 @@
 """A small faithful token service: single-use refresh tokens, consents that replace one another.
 
-Every token can be used once; what was used is refused, or (as some do) kills its whole family. The
-ledger is the oracle of the tests: who presented what, when, and what came of it. Faults are planned
-by the test. It must not know what a sidecar does with an answer.
+Every token can be used once. What becomes of one that is used again depends on the service's
+`Temper`. The ledger is the oracle of the tests: who presented what, when, and what came of it.
+Faults are planned by the test. It must not know what a sidecar does with an answer.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantKey
-from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply, TokenRequest
+from sidecar.domain.token_wire import PairRead, read_reply
+from sidecar.domain.tokens import TokenPair
+from sidecar.domain.wire import Answered, Broken, TokenReply, TokenRequest
 from sidecar.ports import Clock
 from tests.support.scripted_idp import field_of, id_token, pair_answer, refusal
 
@@ -46,37 +47,59 @@ class Fault(StrEnum):
         return self not in (Fault.UNREACHABLE, Fault.REQUEST_LOST, Fault.ERROR_BEFORE)
 
 
-class Wire(Protocol):
-    """The sidecar's end of a connection: it may be dead."""
+class Temper(StrEnum):
+    """What the service makes of a refresh token that was used before."""
 
-    def point(self, name: str) -> None:
-        """Take note of a step; raises where the sidecar dies in it."""
-        ...
+    STRICT = "strict"
+    """It is refused."""
+    DEX = "dex"
+    """The loser of a race gets a 500, whoever comes later is refused."""
+    HYDRA = "hydra"
+    """It ends the whole family."""
+    GRACE = "grace"
+    """For a while it buys one more successor, which is good beside the first."""
 
 
-@dataclass(slots=True, kw_only=True)
+RACE_S: Final = 1.0
+GRACE_S: Final = 10.0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Family:
-    """One consent at the token service."""
+    """One consent at the token service.
+
+    Attributes:
+        unspent: Its refresh tokens that can be used; more than one only after a grace.
+    """
 
     key: GrantKey
     number: int
     generation: int = 0
     is_dead: bool = False
+    unspent: list[str] = field(default_factory=list[str])
 
     def token(self, generation: int | None = None) -> str:
         """Return the refresh token of a generation, the newest by default."""
         number = self.generation if generation is None else generation
         return f"canary-refresh-{self.key.user}-{self.number}-{number}"
 
-    @property
-    def bearer(self) -> str:
-        """A part of the subject that names the generation of an id_token."""
-        return f"{self.key.user}/{self.number}/{self.generation}"
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Token:
+    family: Family
+    generation: int
+    spent_at_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Presentation:
-    """One request that reached the token service, or was lost on the way to it."""
+    """One request that reached the token service, or was lost on the way to it.
+
+    Attributes:
+        number: Of the sending; what left first may arrive last.
+        brought: The refresh token in the answer, as it left the service.
+        is_told: Whether a living sidecar has read the whole of what the answer brought.
+    """
 
     at_s: float
     peer: str
@@ -84,37 +107,47 @@ class Presentation:
     token: str
     is_success: bool
     fault: Fault | None
+    number: int = 0
+    brought: str = ""
+    is_told: bool = False
 
 
 @final
 class RotatingIdp:
-    """The service itself; sidecars reach it through `front`.
+    """The service itself; sidecars reach it through an `IdpFront`.
 
     Attributes:
         ledger: Every request that left a sidecar.
+        bearers: The refresh token that came with each id_token.
+        sent: How many refreshes have left a sidecar.
         plan: What happens to the next requests: a fault, or an answer given instead of any work.
         choose: Asked where the plan is empty.
         answer_after_s: How long the service takes.
         bank_after_s: How long it takes where the refresh has to wait for one of these providers.
         connect_after_s: How long a connection takes.
         life_s: Of an id_token.
-        kills_families: A used token ends its family.
-        witness: Told (sidecar, token) of each refresh in the step in which it is let go.
+        temper: What becomes of a token that was used before.
+        witness: Told (sidecar, token, number) of each refresh in the step in which it is let go.
+        reader: Told (sidecar, presentation) in the step in which an answer was read.
     """
 
     def __init__(self, *, clock: Clock) -> None:
         self.ledger: list[Presentation] = []
+        self.bearers: dict[str, str] = {}
+        self.sent = 0
         self.plan: deque[Fault | TokenReply] = deque()
         self.choose: Callable[[TokenRequest], Fault] = lambda _: Fault.NONE
         self.answer_after_s = 0.05
         self.bank_after_s: dict[str, float] = {}
         self.connect_after_s = 0.005
         self.life_s = 60
-        self.kills_families = False
-        self.witness: Callable[[str, str], None] = lambda _peer, _token: None
+        self.temper = Temper.STRICT
+        self.witness: Callable[[str, str, int], None] = lambda _peer, _token, _number: None
+        self.reader: Callable[[str, Presentation], None] = lambda _peer, _presentation: None
         self._clock = clock
-        self._tokens: dict[str, tuple[Family, int]] = {}
+        self._tokens: dict[str, _Token] = {}
         self._codes: dict[str, GrantKey] = {}
+        self._brought = ""
         self._families: dict[GrantKey, list[Family]] = {}
 
     def new_code(self, key: GrantKey) -> str:
@@ -123,18 +156,30 @@ class RotatingIdp:
         self._codes[code] = key
         return code
 
+    def pair_for_somebody_else(self, key: GrantKey) -> TokenPair:
+        """Let the end user consent to an app that exchanges the code itself."""
+        answer = self._exchange(self.new_code(key))
+        reading = read_reply(Operation.OBTAIN, answer)
+        assert isinstance(reading, PairRead)
+        return reading.pair
+
     def families(self, key: GrantKey) -> list[Family]:
         """Return every consent of the end user, oldest first."""
         return self._families.get(key, [])
 
     def live_token(self, key: GrantKey) -> str | None:
         """Return the one refresh token that can be used, if there is one."""
+        return next(iter(self.live_tokens(key)), None)
+
+    def live_tokens(self, key: GrantKey) -> list[str]:
+        """Return every refresh token that can be used: a grace may have made more than one."""
         families = self.families(key)
-        return families[-1].token() if families and not families[-1].is_dead else None
+        return list(families[-1].unspent) if families and not families[-1].is_dead else []
 
     def origin(self, token: str) -> tuple[Family, int] | None:
         """Return which generation of which consent a refresh token is."""
-        return self._tokens.get(token)
+        found = self._tokens.get(token)
+        return None if found is None else (found.family, found.generation)
 
     def takes_s(self, request: TokenRequest) -> float:
         """Return how long the service takes for a request, as things stand now."""
@@ -154,16 +199,20 @@ class RotatingIdp:
         """Return the revocations."""
         return [entry for entry in self.ledger if entry.operation is Operation.REVOKE]
 
-    def carry_out(self, request: TokenRequest, peer: str, fault: Fault) -> TokenReply:
+    def carry_out(
+        self, request: TokenRequest, peer: str, fault: Fault
+    ) -> tuple[TokenReply, Presentation]:
         """Do what is asked, unless `fault` keeps it from being done; note it in the ledger."""
         token = field_of(request, "refresh_token") or field_of(request, "token")
         token = token or field_of(request, "code")
         answer: TokenReply = Answered(status=503, body=b"busy")
+        self._brought = ""
         if fault.is_processed:
             answer = self._answer(request, token)
         is_success = isinstance(answer, Answered) and answer.status == 200
-        self.note(request, peer, token=token, is_success=is_success, fault=fault)
-        return _spoiled(answer, fault)
+        noted = self.note(request, peer, token=token, is_success=is_success, fault=fault)
+        noted.brought = self._brought
+        return _spoiled(answer, fault), noted
 
     def note(
         self,
@@ -173,18 +222,18 @@ class RotatingIdp:
         token: str,
         is_success: bool,
         fault: Fault | None,
-    ) -> None:
+    ) -> Presentation:
         """Write one line of the ledger."""
-        self.ledger.append(
-            Presentation(
-                at_s=self._clock.elapsed_s(),
-                peer=peer,
-                operation=request.operation,
-                token=token,
-                is_success=is_success,
-                fault=fault,
-            )
+        noted = Presentation(
+            at_s=self._clock.elapsed_s(),
+            peer=peer,
+            operation=request.operation,
+            token=token,
+            is_success=is_success,
+            fault=fault,
         )
+        self.ledger.append(noted)
+        return noted
 
     def _answer(self, request: TokenRequest, token: str) -> TokenReply:
         match request.operation:
@@ -204,94 +253,51 @@ class RotatingIdp:
             former.is_dead = True
         family = Family(key=key, number=len(families))
         families.append(family)
-        return self._pair(family)
+        return self._issue(family, 0)
 
     def _rotate(self, token: str) -> TokenReply:
         found = self._tokens.get(token)
-        if found is None:
+        if found is None or found.family.is_dead:
             return CLAIMED
-        family, generation = found
-        if generation < family.generation and self.kills_families:
-            family.is_dead = True
-        if family.is_dead or generation < family.generation:
-            return CLAIMED
-        family.generation += 1
-        return self._pair(family)
+        now_s = self._clock.elapsed_s()
+        if found.spent_at_s is None:
+            found.spent_at_s = now_s
+            found.family.unspent.remove(token)
+            return self._issue(found.family, found.generation + 1)
+        age_s = now_s - found.spent_at_s
+        match self.temper:
+            case Temper.HYDRA:
+                found.family.is_dead = True
+            case Temper.GRACE if age_s < GRACE_S:
+                return self._issue(found.family, found.generation + 1)
+            case Temper.DEX if age_s < RACE_S:
+                return Answered(status=500, body=b"")
+            case _:
+                pass
+        return CLAIMED
 
     def _revoke(self, token: str) -> TokenReply:
         found = self._tokens.get(token)
-        if found is None or found[1] < found[0].generation or found[0].is_dead:
+        if found is None or found.spent_at_s is not None or found.family.is_dead:
             return refusal(400, "invalid_request")
-        found[0].is_dead = True
+        found.family.is_dead = True
         return Answered(status=200, body=b"")
 
-    def _pair(self, family: Family) -> TokenReply:
-        self._tokens[family.token()] = (family, family.generation)
+    def _issue(self, family: Family, generation: int) -> TokenReply:
+        family.generation = max(family.generation, generation)
+        token = family.token(generation)
+        while token in self._tokens:
+            token += "-again"
+        self._tokens[token] = _Token(family=family, generation=generation)
+        family.unspent.append(token)
+        self._brought = token
         bearer = id_token(
-            subject=family.bearer, issued_at_s=int(self._clock.now_s()), life_s=self.life_s
+            subject=f"{family.key.user}/{family.number}/{generation}",
+            issued_at_s=int(self._clock.now_s()),
+            life_s=self.life_s,
         )
-        return pair_answer(family.token(), bearer=bearer)
-
-
-@final
-class IdpFront:
-    """One sidecar's way to the service; implements `sidecar.ports.IdentityProvider`."""
-
-    def __init__(self, *, service: RotatingIdp, wire: Wire, peer: str) -> None:
-        self._service = service
-        self._wire = wire
-        self._peer = peer
-
-    async def send(
-        self,
-        request: TokenRequest,
-        *,
-        before_send: Callable[[], Awaitable[bool]],
-        on_answer: Callable[[TokenReply], None],
-    ) -> TokenReply:
-        """Send the request; the service goes on with it whatever becomes of the sender."""
-        service = self._service
-        plan = service.plan.popleft() if service.plan else service.choose(request)
-        await asyncio.sleep(service.connect_after_s)
-        self._wire.point("connected")
-        if plan is Fault.UNREACHABLE:
-            return self._tell(NotSent(), on_answer)
-        if not await before_send():
-            return self._tell(NotSent(is_vetoed=True), on_answer)
-        if request.operation is Operation.REFRESH:
-            service.witness(self._peer, field_of(request, "refresh_token"))
-        self._wire.point("admitted")
-        arrived: asyncio.Future[TokenReply] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(
-            service.takes_s(request) / 2, self._process, request, plan, arrived
-        )
-        self._wire.point("sent")
-        try:
-            reply = await arrived
-            await asyncio.sleep(service.takes_s(request) / 2)
-        except asyncio.CancelledError:
-            self._wire.point("cancelled")
-            self._tell(Broken(), on_answer)
-            raise
-        self._wire.point("answered")
-        return self._tell(reply, on_answer)
-
-    def _process(
-        self, request: TokenRequest, plan: Fault | TokenReply, arrived: asyncio.Future[TokenReply]
-    ) -> None:
-        if isinstance(plan, Fault):
-            reply = self._service.carry_out(request, self._peer, plan)
-        else:
-            token = field_of(request, "refresh_token") or field_of(request, "token")
-            self._service.note(request, self._peer, token=token, is_success=False, fault=None)
-            reply = plan
-        if not arrived.done():
-            arrived.set_result(reply)
-
-    def _tell(self, reply: TokenReply, on_answer: Callable[[TokenReply], None]) -> TokenReply:
-        on_answer(reply)
-        self._wire.point("told")
-        return reply
+        self.bearers[bearer] = token
+        return pair_answer(token, bearer=bearer)
 
 
 def _spoiled(answer: TokenReply, fault: Fault) -> TokenReply:

@@ -20,7 +20,7 @@ from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
 from sidecar.domain.record import BootId, GrantId, GrantKey, ReplicaId
 from sidecar.domain.secret import Secret
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
-from sidecar.ports import Clock, IdentityProvider, Spool, TokenStore
+from sidecar.ports import Clock, IdentityProvider, Sealer, Spool, TokenStore
 from sidecar.service.app_requests import TokenRequests
 from sidecar.service.berths import BerthLimits, Berths
 from sidecar.service.broker import Broker
@@ -104,6 +104,7 @@ class World:
 
     Attributes:
         clock: Everybody's; the store's too.
+        sealer: The fleet's; ``None``: the real one, with keys of the tests.
     """
 
     clock: Clock
@@ -111,6 +112,7 @@ class World:
     idp: IdentityProvider
     times: ProtocolTimes
     policy: RefreshPolicy
+    sealer: Sealer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +276,7 @@ def _claim_parts(
             refresh_auth=RefreshAuth.BODY,
             revoke_path="/revoke",
         ),
-        vault=Vault(sealer=sealer()),
+        vault=Vault(sealer=world.sealer or sealer()),
         store_clock=StoreClock(clock=world.clock),
         clock=world.clock,
         entropy=entropy,

@@ -6,23 +6,28 @@ It must not know what a test asserts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar, cast, final
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast, final
 
 from sidecar.adapters.memory_store import MemoryTokenStore
 from sidecar.domain.events import Event
-from sidecar.domain.outcomes import ObtainOutcome, RevokeOutcome
+from sidecar.domain.outcomes import ImportOutcome, ObtainOutcome, RevokeOutcome
 from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
 from sidecar.domain.record import GrantId, GrantKey, GrantRecord, RunId
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenFound, TokenLookup
+from sidecar.ports import Sealer
+from sidecar.service.obtainer import Import
+from sidecar.service.steward import InvalidateOutcome, Steward
+from tests.support.idp_front import IdpFront
 from tests.support.one_life import Disk, DistantStore, Life, LivingSpool
-from tests.support.rotating_idp import IdpFront, RotatingIdp
-from tests.support.sidecar_parts import KEY, REDIRECT_URI, SidecarParts, World
-from tests.support.virtual_time import story_clock
+from tests.support.rotating_idp import RotatingIdp
+from tests.support.sidecar_parts import KEY, REDIRECT_URI, SidecarParts, World, sealer
+from tests.support.virtual_time import NOWHERE, story_clock, story_loop
 from tests.support.wait import until
 
 EventT = TypeVar("EventT")
+ResultT = TypeVar("ResultT")
 
 
 @final
@@ -44,15 +49,17 @@ class Peer:
         self._fleet = fleet
         self._boot = 0
         self._main: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
+        self._stopping, self._started = asyncio.Event(), asyncio.Event()
 
     async def start(self, *, dies_at: str | None = None, is_away: bool = False) -> None:
         """Start a new life and wait until its lane is open (or the store seen to be away)."""
         assert self._main is None, f"{self.name} lives"
         self._boot += 1
-        self._stopping = asyncio.Event()
-        self.life = Life(dies_at=dies_at, mourn=self._mourn)
+        self._stopping, self._started = asyncio.Event(), asyncio.Event()
+        process = f"{self.name}{self._boot}"
+        self.life = Life(dies_at=dies_at, mourn=self._mourn, process=process)
         self.store = DistantStore(store=self._fleet.store, life=self.life)
+        self._fleet.prepare(self)
         self.store.is_away = is_away
         if self._fleet.latency_s is not None:
             self.store.latency_s = self._fleet.latency_s
@@ -63,15 +70,18 @@ class Peer:
             idp=IdpFront(service=self._fleet.idp, wire=self.life, peer=self.name),
             times=self._fleet.times,
             policy=self._fleet.policy,
+            sealer=self._fleet.sealer,
         )
         self.parts = SidecarParts.build(world, spool=self.spool, name=self.name, boot=self._boot)
         self.parts.observer.events = self.events
-        started = asyncio.Event()
         # Owned by this peer: ended by `stop`, or by its death.
-        self._main = asyncio.get_running_loop().create_task(self._live(started))
-        await until(
-            lambda: started.is_set() or self.life.is_over, within_s=60, what=f"{self.name} to start"
-        )
+        self._main = self.launch(self._live())
+        await self._started.wait()
+
+    def launch(self, work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
+        """Start work in this sidecar's process; whoever calls owns it."""
+        context = self.life.context.copy()
+        return asyncio.get_running_loop().create_task(work, context=context)
 
     async def stop(self) -> None:
         """Let all work end, and then the sidecar."""
@@ -121,6 +131,24 @@ class Peer:
 
         return await self.parts.lane.run(revocation, where="revocation")
 
+    async def take_over(self, order: Import) -> ImportOutcome:
+        """Import tokens that were obtained elsewhere."""
+
+        async def take_over() -> ImportOutcome:
+            return await self.parts.obtainer.take_over(order)
+
+        return await self.parts.lane.run(take_over, where="import")
+
+    async def invalidate(self, key: GrantKey = KEY) -> InvalidateOutcome:
+        """Say that the consent is gone."""
+        parts = self.parts
+        steward = Steward(parts=parts.claim_parts, obtainer=parts.obtainer, revoker=parts.revoker)
+
+        async def invalidate() -> InvalidateOutcome:
+            return await steward.invalidate(key)
+
+        return await parts.lane.run(invalidate, where="invalidation")
+
     def leftovers(self) -> list[str]:
         """Return the names of internal collections that should be empty at rest but are not."""
         parts = self.parts
@@ -143,15 +171,18 @@ class Peer:
         """Return the events of one kind, of all lives, oldest first."""
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def _live(self, started: asyncio.Event) -> None:
+    async def _live(self) -> None:
         async with self.parts.running(keeps_house=True):
-            started.set()
+            self._started.set()
             await self._stopping.wait()
 
     def _mourn(self) -> None:
-        asyncio.get_running_loop().call_soon(self._tear_down)
+        self._started.set()
+        asyncio.get_running_loop().call_soon(self._tear_down, context=NOWHERE)
 
     def _tear_down(self) -> None:
+        # What a dead process does not do any more must at least end here, stopped or not.
+        story_loop().continue_process(self.life.process)
         for task in self._tasks():
             task.cancel()
 
@@ -169,7 +200,9 @@ class Fleet:
     """Sidecars, the store and the token service of one story.
 
     Attributes:
+        prepare: Told of each peer that is about to start a life.
         latency_s: Of each way to the store; ``None``: half a millisecond.
+        sealer: The fleet's; a test may take one that costs less.
     """
 
     def __init__(
@@ -180,7 +213,9 @@ class Fleet:
         self.idp = RotatingIdp(clock=self.clock)
         self.times = times or ProtocolTimes()
         self.policy = policy or RefreshPolicy()
+        self.prepare: Callable[[Peer], None] = _nothing_special
         self.latency_s: Callable[[], float] | None = None
+        self.sealer: Sealer = sealer()
         self.peers: list[Peer] = []
 
     async def peer(self, name: str = "a", *, dies_at: str | None = None) -> Peer:
@@ -218,6 +253,11 @@ class Fleet:
         self.store.run_id = RunId(f"{self.store.run_id}+")
         if records is not None:
             self.store.records = dict(records)
+
+
+def _nothing_special(peer: Peer) -> None:
+    """Most tests leave a peer as it is."""
+    del peer
 
 
 def bearer_of(lookup: TokenLookup) -> str:

@@ -11,6 +11,7 @@ opens the cool-down.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import final
 
@@ -112,4 +113,7 @@ class Healer:
         known = record.position if is_ahead else rejected.position
         wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=known)
         lookup = await self._refreshed(wish)
+        if isinstance(lookup, TokenFound) and not is_replacing(lookup.position, rejected.position):
+            # It had fallen behind to a former consent, and caught up with what was rejected.
+            lookup = await self._refreshed(replace(wish, known=rejected.position))
         return HealGranted(found=lookup) if isinstance(lookup, TokenFound) else lookup

@@ -10,9 +10,9 @@ Callers live on any loop; they get a future of theirs and may stop waiting at an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 from sidecar.domain.events import WorkFailed
 from sidecar.domain.outcomes import Obstacle, Postponed, RefreshOutcome
@@ -90,9 +90,7 @@ class ClaimLane:
             await work()
             answer(None)
 
-        self._loop.call_soon_threadsafe(
-            self._start, self._guarded(unanswered, Future[None](), where)
-        )
+        self._loop.call_soon_threadsafe(self._start, unanswered, Future[None](), where)
 
     async def drained(self) -> None:
         """Wait, on the lane's loop, until all work has ended."""
@@ -114,13 +112,23 @@ class ClaimLane:
     ) -> ResultT:
         future: Future[ResultT] = Future()
         future.set_running_or_notify_cancel()
-        self._loop.call_soon_threadsafe(self._start, self._guarded(work, future, where))
+        self._loop.call_soon_threadsafe(self._start, work, future, where)
         return await asyncio.shield(asyncio.wrap_future(future))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
+    def _start(
+        self,
+        work: Callable[[Callable[[ResultT], None]], Awaitable[None]],
+        future: Future[ResultT],
+        where: str,
+    ) -> None:
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not future.done():  # it failed, or was ended, perhaps before its first step
+                future.set_exception(LaneWorkFailed(where))
+
+        task = self._loop.create_task(self._guarded(work, future, where))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(end)
 
     async def _guarded(
         self,
@@ -136,9 +144,6 @@ class ClaimLane:
             await work(answer)
         except Exception as error:  # noqa: BLE001 - the outermost edge: reported, never swallowed
             self._observer.observe(WorkFailed(where=where, error=type(error).__name__))
-        finally:
-            if not future.done():
-                future.set_exception(LaneWorkFailed(where))
 
 
 class LaneWorkFailed(Exception):

@@ -45,8 +45,6 @@ from sidecar.service.asking import ask
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.vault import PairPlace
 
-IMPORT_TRIES = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
@@ -94,31 +92,40 @@ class Obtainer:
         return self._conclude(arrival, verdict)
 
     async def take_over(self, order: Import) -> ImportOutcome:
-        """Store tokens that were obtained elsewhere, unless a live grant stands against it."""
+        """Store tokens that were obtained elsewhere, unless a live grant stands against it.
+
+        A consent that is stored meanwhile wins: nobody who gave the order knew of it. A repetition
+        of the order is the same consent, so that a copy which turns up late changes nothing.
+        """
         grant = self._parts.vault.grant_id(order.key)
         fingerprint = self._parts.vault.fingerprint(order.tokens.refresh_token)
-        for _ in range(IMPORT_TRIES):
-            try:
-                former = await self._parts.store.read(grant)
-            except StoreUnavailable:
-                return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
-            if former is not None and not former.state.is_dead:
-                if former.pair.fingerprint == fingerprint:
-                    return Unchanged(record=former)
-                if not (order.is_replacing or _is_newer(order, former)):
-                    return GrantExists(record=former)
-            newcomer = _Newcomer(
-                key=order.key, former=former, consented_at_ms=order.consented_at_ms
-            )
-            received = _first_pair(self._parts, newcomer, order.tokens)
-            if not self._parts.journal.keep(received):
-                return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
-            verdict = await self._parts.committer.commit(received, is_live=True)
-            arrival = _Arrival(key=order.key, former=former, received=received, is_import=True)
-            outcome = self._conclude(arrival, verdict)
-            if isinstance(outcome, Stored):
-                return outcome
-        return ConsentSuperseded()
+        try:
+            former = await self._parts.store.read(grant)
+        except StoreUnavailable:
+            return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
+        if former is not None and not former.state.is_dead:
+            if former.pair.fingerprint == fingerprint:
+                return Unchanged(record=former)
+            if not (order.is_replacing or _is_newer(order, former)):
+                return GrantExists(record=former)
+        newcomer = _Newcomer(
+            key=order.key,
+            former=former,
+            consent_id=self._consent_of_import(order, former),
+            consented_at_ms=order.consented_at_ms,
+        )
+        received = _first_pair(self._parts, newcomer, order.tokens)
+        if not self._parts.journal.keep(received):
+            return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
+        verdict = await self._parts.committer.commit(received, is_live=True)
+        arrival = _Arrival(key=order.key, former=former, received=received, is_import=True)
+        return self._conclude(arrival, verdict)
+
+    def _consent_of_import(self, order: Import, former: GrantRecord | None) -> ConsentId:
+        """Name the consent after the token and what it replaces: whoever repeats it means it."""
+        replaced = "" if former is None else former.pair.consent.id
+        named = f"import {replaced} {order.tokens.refresh_token.reveal()}"
+        return ConsentId(self._parts.vault.fingerprint(Secret(named)))
 
     def _conclude(self, arrival: _Arrival, verdict: CommitVerdict) -> Stored | ConsentSuperseded:
         if not isinstance(verdict, Committed | Duplicate):
@@ -190,7 +197,12 @@ class _Exchange:
 
     def _keep(self, tokens: TokenPair) -> PairReceived:
         """Spool the pair; if the disk refuses, the commit from memory is all there is."""
-        newcomer = _Newcomer(key=self._key, former=self._former, consented_at_ms=None)
+        newcomer = _Newcomer(
+            key=self._key,
+            former=self._former,
+            consent_id=ConsentId(self._parts.entropy.new_id()),
+            consented_at_ms=None,
+        )
         received = _first_pair(self._parts, newcomer, tokens)
         self._parts.journal.keep(received)
         return received
@@ -200,6 +212,7 @@ class _Exchange:
 class _Newcomer:
     key: GrantKey
     former: GrantRecord | None
+    consent_id: ConsentId
     consented_at_ms: int | None
 
 
@@ -231,7 +244,7 @@ def _first_pair(parts: ClaimParts, newcomer: _Newcomer, tokens: TokenPair) -> Pa
             grant=grant,
             sealed_key=parts.vault.seal_key(grant, newcomer.key),
             consent=Consent(
-                id=ConsentId(parts.entropy.new_id()),
+                id=newcomer.consent_id,
                 consented_at_ms=max(wanted_ms, after_former_ms),
             ),
             generation=0,

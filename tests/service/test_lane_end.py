@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from sidecar.domain.events import WorkFailed
 from sidecar.domain.record import GrantState
+from sidecar.service.lane import LaneWorkFailed
 from tests.support.virtual_fleet import Fleet
 from tests.support.virtual_time import in_virtual_time
 
@@ -45,4 +49,25 @@ async def test_an_abandoned_claim_looks_at_its_answer_once_more_before_it_ends()
     assert "told" in peer.life.trace
     assert fleet.record(peer).state is GrantState.SENDING
     await asyncio.gather(asking, return_exceptions=True)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_work_that_is_ended_before_its_first_step_tells_whoever_waits_for_it() -> None:
+    """Abandoned in the very step in which it was submitted, it leaves nobody waiting for ever."""
+    fleet = Fleet()
+    peer = await fleet.peer()
+
+    async def never_begun() -> None:
+        raise AssertionError
+
+    waiting = asyncio.ensure_future(peer.parts.lane.run(never_begun, where="exchange"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    await peer.parts.lane.abandon()
+
+    with pytest.raises(LaneWorkFailed):
+        await waiting
+    assert peer.of(WorkFailed) == []
     await fleet.end()

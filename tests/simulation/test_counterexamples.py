@@ -1,0 +1,76 @@
+"""Stories that once broke an invariant, told again on purpose and without chance."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sidecar.domain.outcomes import ConsentSuperseded, Stored
+from sidecar.domain.record import GrantState
+from sidecar.domain.tokens import HealGranted, TokenFound
+from sidecar.service.obtainer import Import
+from sidecar.service.token_cache import is_replacing
+from tests.support.sidecar_parts import KEY
+from tests.support.virtual_fleet import Fleet
+from tests.support.virtual_time import in_virtual_time
+
+
+@in_virtual_time
+async def test_a_store_that_fell_behind_to_a_former_consent_gives_no_rejected_bearer_back() -> None:
+    """I14: the former consent comes up and goes again while the bearer of the new one is healed."""
+    fleet = Fleet()
+    peer, other = await fleet.with_expired_grant("a"), await fleet.peer("b")
+    former = dict(fleet.store.records)
+    await other.obtain()
+    rejected = await peer.ask()
+    assert isinstance(rejected, TokenFound)
+    fleet.restart_store(former)
+
+    verdict = await peer.parts.broker.heal(KEY, rejected, product="balances")
+
+    if isinstance(verdict, HealGranted):
+        assert is_replacing(verdict.found.position, rejected.position)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_import_that_was_overtaken_by_a_new_consent_leaves_it_alone() -> None:
+    """I8: the import was stored, its reply lost, the grant refreshed and the consent renewed."""
+    fleet = Fleet()
+    peer, other = await fleet.with_expired_grant("a"), await fleet.peer("b")
+    tokens = fleet.idp.pair_for_somebody_else(KEY)
+    order = Import(key=KEY, tokens=tokens, consented_at_ms=None, is_replacing=True)
+    peer.store.loses_replies_of.add("Commit")
+    importing = asyncio.ensure_future(peer.take_over(order))
+    await asyncio.sleep(1)
+    await other.obtain()
+    peer.store.loses_replies_of.clear()
+
+    outcome = await importing
+
+    assert outcome == ConsentSuperseded()
+    assert fleet.stored_token(peer) == fleet.idp.live_token(KEY)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_import_that_is_repeated_after_a_death_is_the_same_consent() -> None:
+    """I8: the copy of the dead sidecar turns up after the grant was refreshed, and is outdated."""
+    fleet = Fleet()
+    doomed, other = await fleet.peer("b"), await fleet.peer("a")
+    tokens = fleet.idp.pair_for_somebody_else(KEY)
+    order = Import(key=KEY, tokens=tokens, consented_at_ms=None, is_replacing=False)
+    doomed.life.dies_at = "before Commit"
+    importing = asyncio.ensure_future(doomed.take_over(order))
+    await doomed.died()
+    assert isinstance(await other.take_over(order), Stored)
+    await asyncio.sleep(fleet.idp.life_s)
+    await other.ask()
+    await other.rest()
+
+    await doomed.start()
+    await asyncio.sleep(5)
+
+    assert fleet.record(other).state is GrantState.ACTIVE
+    assert fleet.stored_token(other) == fleet.idp.live_token(KEY)
+    await asyncio.gather(importing, return_exceptions=True)
+    await fleet.end()

@@ -99,7 +99,7 @@ async def _leave_in_the_middle(
         clients[key].reset()
         left.append(key)
 
-    def note(_peer: str, token: str) -> None:
+    def note(_peer: str, token: str, _number: int) -> None:
         origin = idp.origin(token)
         assert origin is not None
         after_s = chance.uniform(0, ANSWER_AFTER_S / 2)

@@ -21,8 +21,9 @@ from sidecar.domain.outcomes import Stored
 from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.record import GrantKey, Position
 from sidecar.domain.secret import Secret
+from tests.support.idp_front import IdpFront, QuietWire
 from tests.support.redis_server import RedisServer
-from tests.support.rotating_idp import IdpFront, RotatingIdp
+from tests.support.rotating_idp import RotatingIdp
 from tests.support.sidecar_parts import REDIRECT_URI, RecordingObserver, SidecarParts, World
 from tests.support.wait import until
 
@@ -30,13 +31,6 @@ WAIT_S: Final = 60.0
 
 
 @final
-class _SteadyWire:
-    """The end of a connection that nothing happens to."""
-
-    def point(self, name: str) -> None:
-        """Pass a step of a request."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """One sidecar without HTTP.
@@ -105,7 +99,7 @@ def _built(name: str, *, idp: RotatingIdp, redis_url: str) -> Engine:
     world = World(
         clock=clock,
         store=store,
-        idp=IdpFront(service=idp, wire=_SteadyWire(), peer=name),
+        idp=IdpFront(service=idp, wire=QuietWire(), peer=name),
         times=ProtocolTimes(),
         policy=replace(RefreshPolicy(), wait_s=WAIT_S, ahead=RefreshAhead.OFF),
     )

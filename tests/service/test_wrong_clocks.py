@@ -15,7 +15,8 @@ from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenLookup
 from sidecar.ports import Clock
-from tests.support.rotating_idp import IdpFront, RotatingIdp
+from tests.support.idp_front import IdpFront, QuietWire
+from tests.support.rotating_idp import RotatingIdp
 from tests.support.sidecar_parts import KEY, REDIRECT_URI, SidecarParts, World
 from tests.support.virtual_fleet import bearer_of
 from tests.support.virtual_time import in_virtual_time, story_clock
@@ -36,14 +37,6 @@ class WrongClock:
 
     def elapsed_s(self) -> float:
         return self._true.elapsed_s()
-
-
-@final
-class QuietWire:
-    """A connection on which nothing happens."""
-
-    def point(self, name: str) -> None:
-        del name
 
 
 @final

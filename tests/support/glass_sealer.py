@@ -8,11 +8,12 @@ is shown where they are real. It must not know what it seals.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final, final
 
 from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.secret import Secret
-from sidecar.ports import SealContext, SealError
+from sidecar.ports import KeyName, SealContext, SealError
 
 _KEY_ID: Final = b"glass"
 
@@ -53,6 +54,10 @@ class GlassSealer:
     def fingerprint(self, refresh_token: Secret) -> str:
         """Return the token itself, so that a test can tell which one it looks at."""
         return refresh_token.reveal()
+
+    def proofs(self) -> Mapping[KeyName, str]:
+        """Return that there is one key, which is no secret."""
+        return {KeyName(key_id=_KEY_ID.decode()): _KEY_ID.decode()}
 
 
 def _place(context: SealContext) -> bytes:

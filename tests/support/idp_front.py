@@ -33,6 +33,19 @@ class Wire(Protocol):
 
 
 @final
+class QuietWire:
+    """The end of a connection that nothing happens to."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """It goes on."""
+        return False
+
+    def point(self, name: str) -> None:
+        """Pass a step of a request."""
+
+
+@final
 class IdpFront:
     """One sidecar's way to the service; implements `sidecar.ports.IdentityProvider`."""
 

@@ -49,6 +49,7 @@ class Peer:
         self._fleet = fleet
         self._boot = 0
         self._main: asyncio.Task[None] | None = None
+        self._launched: dict[asyncio.Task[Any], None] = {}
         self._stopping, self._started = asyncio.Event(), asyncio.Event()
 
     async def start(self, *, dies_at: str | None = None, is_away: bool = False) -> None:
@@ -79,9 +80,12 @@ class Peer:
         await self._started.wait()
 
     def launch(self, work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
-        """Start work in this sidecar's process; whoever calls owns it."""
+        """Start work in this sidecar's process, which ends with it."""
         context = self.life.context.copy()
-        return asyncio.get_running_loop().create_task(work, context=context)
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self._launched[task] = None
+        task.add_done_callback(self._launched.pop)
+        return task
 
     async def stop(self) -> None:
         """Let all work end, and then the sidecar."""
@@ -190,9 +194,9 @@ class Peer:
         await asyncio.gather(*self._tasks(), return_exceptions=True)
         self._main = None
 
-    def _tasks(self) -> list[asyncio.Task[None]]:
+    def _tasks(self) -> list[asyncio.Task[Any]]:
         running = cast("set[asyncio.Task[None]]", vars(self.parts.lane)["_tasks"])
-        return [*running, *([self._main] if self._main else ())]
+        return [*running, *self._launched]
 
 
 @final

@@ -18,7 +18,7 @@ from tests.chaos.nursery import Birth, Child, Nursery
 from tests.chaos.witness import Testimony, now_s
 from tests.support.fleet import CONTROL_KEY, ENCRYPTION_KEYS, HASH_KEY, REDIRECT_URI
 
-READY_WITHIN_S: Final = 60.0
+READY_WITHIN_S: Final = 120.0
 DRAINS_WITHIN_S: Final = 20
 LISTENERS: Final = ("proxy", "control", "metrics")
 
@@ -92,8 +92,8 @@ class ChaosSidecar:
         self._process = self._plan.nursery.bear(birth)
         self._lives.append(_Lived(pid=self._process.pid, started_s=now_s()))
 
-    async def ready(self, session: aiohttp.ClientSession) -> None:
-        """Return once the process that runs has read its spool and serves.
+    async def ready(self, session: aiohttp.ClientSession) -> bool:
+        """Return once the process that runs has read its spool and serves, or was killed.
 
         Raises:
             AssertionError: It ended by itself, or took too long.
@@ -102,10 +102,11 @@ class ChaosSidecar:
         async with asyncio.timeout(READY_WITHIN_S):
             while self._process is process and process is not None:
                 assert not process.has_ended, f"{self.name} ended by itself; see its log"
-                if await self._is_ready(session):
+                if await self._is_ready(session) and self._process is process:
                     life.ready_s = now_s()
-                    return
+                    return True
                 await asyncio.sleep(0.05)
+        return False
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         url = f"http://127.0.0.1:{self._ports['metrics']}/readyz"

@@ -62,6 +62,7 @@ class Trouble:
         self._chance = chance
         self._is_over = False
         self._starting: set[str] = set()
+        self._starts: set[asyncio.Task[None]] = set()
 
     async def run(self, while_waiting_for: Awaitable[None]) -> None:
         """Make trouble until something has come; returns when all is well again."""
@@ -73,6 +74,7 @@ class Trouble:
                 group.create_task(self._repeat(work))
             await while_waiting_for
             self._is_over = True
+        await asyncio.gather(*self._starts)
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         while not self._is_over:
@@ -82,26 +84,27 @@ class Trouble:
         await asyncio.sleep(self._chance.uniform(*bounds))
 
     async def _kill(self) -> None:
+        """Kill one that serves, or, where none does, one that is about to."""
         await self._wait(KILLS_EVERY_S)
-        sidecar = self._chance.choice(self._targets.sidecars)
-        if self._is_over or not sidecar.is_alive or sidecar.name in self._starting:
+        alive = [one for one in self._targets.sidecars if one.is_alive]
+        ready = [one for one in alive if one.name not in self._starting]
+        if self._is_over or not alive:
             return
+        sidecar = self._chance.choice(ready or alive)
         sidecar.kill()
         self.tally.kills += 1
-        await self._wait(RESTARTS_AFTER_S)
-        await self._start(sidecar)
-
-    async def _start(self, sidecar: ChaosSidecar) -> None:
-        """Start a process; whoever kills next does not wait until it serves."""
-        sidecar.start()
         self._starting.add(sidecar.name)
         loop = asyncio.get_running_loop()
-        waiting = loop.create_task(sidecar.ready(self._targets.session))
-        waiting.add_done_callback(lambda done: self._started(sidecar.name, done))
+        waiting = loop.create_task(self._start(sidecar))
+        self._starts.add(waiting)
+        waiting.add_done_callback(self._starts.discard)
 
-    def _started(self, name: str, done: asyncio.Task[None]) -> None:
-        self._starting.discard(name)
-        done.result()
+    async def _start(self, sidecar: ChaosSidecar) -> None:
+        """Start a process again; whoever kills next does not wait until it serves."""
+        await self._wait(RESTARTS_AFTER_S)
+        sidecar.start()
+        if await sidecar.ready(self._targets.session):
+            self._starting.discard(sidecar.name)
 
     async def _stop(self) -> None:
         await self._wait(STOPS_EVERY_S)

@@ -119,7 +119,8 @@ class SpoolState:
     """What the log adds up to.
 
     Attributes:
-        pairs: The newest pair of each grant, confirmed or not; a predecessor is worthless.
+        pairs: The newest pair of each grant, confirmed or not; a predecessor is worthless. In the
+            order in which they came.
         parked_at_s: When the newest pair of a grant was written, where the store has not yet
             confirmed it (wall clock).
         intents: Claims that may have left and whose end is not known. One that also has an answer
@@ -195,6 +196,7 @@ class SpoolState:
         if held is not None and _is_same(held.pair, entry.pair):
             self.pairs[entry.grant] = entry  # perhaps sealed anew; what the store said still holds
         elif held is None or _replaces(entry.pair, held.pair):
+            self.pairs.pop(entry.grant, None)  # the newest pair is the last
             self.pairs[entry.grant] = entry
             self.parked_at_s[entry.grant] = at_s
 

@@ -131,7 +131,8 @@ class Reconciler:
         for order in list(self._parts.journal.state.orders.values()):
             await self._parts.store.apply(order.grant, BeginRevocation(consent=order.consent))
         if self._unoffered is None:
-            self._unoffered = list(self._parts.journal.state.pairs)
+            # The newest first: what a store forgot it was told last, and claims wait for it.
+            self._unoffered = list(reversed(self._parts.journal.state.pairs))
             self._replayed = len(self._unoffered)
         self._unoffered = await self._offer_each(self._unoffered)
         if self._unoffered:

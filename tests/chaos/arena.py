@@ -18,18 +18,19 @@ from tests.chaos.forgetful_redis import ForgetfulRedis
 from tests.chaos.load import Load
 from tests.chaos.mutants.usual_way import PREFIX
 from tests.chaos.nursery import Nursery
-from tests.chaos.oracle import SERVING
-from tests.chaos.plan import USUAL_WAY, Plan
+from tests.chaos.plan import USUAL_WAY, Personality, Plan
 from tests.chaos.redis_line import RedisLine
 from tests.chaos.remains import spooled_tokens, stored_grants, usual_grants
 from tests.chaos.sidecars import ChaosSidecar, SidecarPlan
 from tests.chaos.trouble import Tally, Targets, Trouble
 from tests.chaos.witness import testimony_of
 
-SETTLES_WITHIN_S: Final = 60.0
+SETTLES_WITHIN_S: Final = 120.0
+REPLAYS_PROGRESS_WITHIN_S: Final = 2.0
 ASKS_EVERY_S: Final = 1.0
 COUNTS_EVERY_S: Final = 10.0
 RESTING: Final = "active"
+UNDECIDED: Final = frozenset({"leased", "sending", "in_doubt"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +118,34 @@ class Arena:
             await asyncio.sleep(COUNTS_EVERY_S)
 
     async def _settle(self, load: Load) -> None:
-        """Wait until every grant is at rest, asking for those that are not."""
+        """Wait until every grant is at rest: first for replays, then asking for what is left."""
         await asyncio.gather(*(one.ready(self._session) for one in self._sidecars))
         with contextlib.suppress(TimeoutError):  # what is not at rest then is the oracle's business
             async with asyncio.timeout(SETTLES_WITHIN_S):
-                while restless := self._restless():
+                await self._wait_for_replays()
+                while restless := await self._restless():
                     await load.ask_for(restless)
                     await asyncio.sleep(ASKS_EVERY_S)
 
-    def _restless(self) -> list[str]:
+    async def _wait_for_replays(self) -> None:
+        """Return when nothing gets better by itself any more."""
+        left = await self._restless()
+        while left:
+            await asyncio.sleep(REPLAYS_PROGRESS_WITHIN_S)
+            before, left = left, await self._restless()
+            if len(left) >= len(before):
+                return
+
+    async def _restless(self) -> list[str]:
+        """Return who is being refreshed or doubted, or has a token that is not the newest."""
         stored = self._stored()
-        return [user for user, grant in stored.items() if grant.state in SERVING - {RESTING}] + [
-            user for user, grant in stored.items() if grant.state == "in_doubt"
+        newest = {grant.user: grant.token for grant in await self._akoya.grants()}
+        is_forked = self._plan.personality is Personality.GRACE
+        return [
+            user
+            for user, grant in stored.items()
+            if grant.state in UNDECIDED
+            or (grant.state == RESTING and grant.token != newest[user] and not is_forked)
         ]
 
     def _stored(self) -> dict[str, Stored]:

@@ -21,6 +21,7 @@ class FleetHistory:
         for life in sorted(evidence.lives, key=lambda life: life.started_s):
             self._lives.setdefault(life.sidecar, []).append(life)
         self._holes = evidence.holes
+        self._beat_s = evidence.rules.beat_s
         self._restarts = sorted(evidence.restarts, key=lambda restart: restart.up_s)
 
     def life_of(self, pid: int) -> Life | None:
@@ -47,12 +48,28 @@ class FleetHistory:
         )
 
     def reachable_s(self, sidecar: str, from_s: float, to_s: float) -> float:
-        """Return the longest time for which a sidecar ran and reached the store, in a stretch."""
+        """Return the longest time for which a sidecar ran and reached the store, in a stretch.
+
+        Time is what the loop of its claims had of it, as with `ran_s`.
+        """
         longest_s, at_s = 0.0, from_s
         for trouble in sorted(self._troubles(sidecar, to_s), key=lambda span: span.from_s):
-            longest_s = max(longest_s, min(trouble.from_s, to_s) - at_s)
+            longest_s = max(longest_s, self._ran_s(sidecar, at_s, min(trouble.from_s, to_s)))
             at_s = max(at_s, trouble.to_s)
-        return max(longest_s, to_s - at_s)
+        return max(longest_s, self._ran_s(sidecar, at_s, to_s))
+
+    def ran_s(self, life: Life, from_s: float, to_s: float) -> float:
+        """Return for how long a process ran within a stretch.
+
+        The wall's time less its stops, but never more than the loop of its claims came round:
+        on a crowded machine a process may wait for a core, and what waits does nothing.
+        """
+        wall_s = to_s - from_s - life.stopped_within(from_s, to_s)
+        return max(0.0, min(wall_s, life.beats_within(from_s, to_s) * self._beat_s))
+
+    def _ran_s(self, sidecar: str, from_s: float, to_s: float) -> float:
+        lives = self._lives.get(sidecar, [])
+        return max((self.ran_s(life, from_s, to_s) for life in lives), default=0.0)
 
     def _troubles(self, sidecar: str, end_s: float) -> Iterator[Span]:
         """Yield when a sidecar was dead, starting, stopped or cut off."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, final
 
-from tests.chaos.evidence import Evidence, Life, Presentation, ProviderGrant
+from tests.chaos.evidence import Evidence, Presentation, ProviderGrant
 from tests.chaos.fleet_history import FleetHistory
 
 SERVING: Final = frozenset({"active", "leased", "sending"})
@@ -206,20 +206,11 @@ class _Oracle:
             return LossCause.AVOIDABLE, f"presentation {bringer.seq} was answered to the living"
         if bringer.answered_s is None or life.ended_s <= bringer.answered_s:
             return LossCause.OWNER_KILLED, f"presentation {bringer.seq}, before its answer"
-        ran_s = self._ran_s(life, bringer.answered_s, life.ended_s)
+        ran_s = self._history.ran_s(life, bringer.answered_s, life.ended_s)
         where = f"presentation {bringer.seq}, {ran_s * 1000:.0f} ms after its answer"
         if ran_s <= self._rules.alive_s:
             return LossCause.OWNER_KILLED, where
         return LossCause.AVOIDABLE, where
-
-    def _ran_s(self, life: Life, from_s: float, to_s: float) -> float:
-        """Return for how long a process ran within a stretch.
-
-        The wall's time less its stops, but never more than the loop of its claims came round:
-        on a crowded machine a process may wait for a core, and what waits reads nothing.
-        """
-        wall_s = to_s - from_s - life.stopped_within(from_s, to_s)
-        return min(wall_s, life.beats_within(from_s, to_s) * self._rules.beat_s)
 
     def _kept_within_s(self, bringer: Presentation) -> float:
         """Return for how long a process had an answer that was not on its disk yet."""
@@ -228,7 +219,7 @@ class _Oracle:
         spooled_s = None if tag is None else self._evidence.spool_times.get(tag.claim_id)
         if life is None or spooled_s is None or bringer.answered_s is None:
             return 0.0
-        return self._ran_s(life, bringer.answered_s, spooled_s)
+        return self._history.ran_s(life, bringer.answered_s, spooled_s)
 
     def _ended_family(self, grant: ProviderGrant, rights: dict[int, RepeatCause]) -> Loss:
         """Tell why a family was ended for a second use, and whether it lived by then."""

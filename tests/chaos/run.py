@@ -23,7 +23,7 @@ from tests.chaos.plan import Goals, Mode, Personality, Plan
 from tests.chaos.report import Outcome, findings, header, row
 
 QUICK: Final = Plan(mode=Mode.NOREDIS, goals=Goals(claims=8000, kills=30))
-SHORT: Final = replace(QUICK, users=300, seconds=15.0, goals=Goals(claims=200, kills=4))
+SHORT: Final = replace(QUICK, users=300, seconds=15.0, goals=Goals(claims=30, kills=3))
 LONG: Final = replace(
     QUICK,
     sidecars=4,

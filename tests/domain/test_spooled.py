@@ -41,6 +41,15 @@ def test_a_newer_generation_replaces_its_predecessor() -> None:
     assert fold([pair(6), pair(5)]).pairs == {GRANT: pair(6)}
 
 
+def test_pairs_are_held_in_the_order_in_which_they_came() -> None:
+    """A replay begins with the newest, also after a restart: a store forgets what came last."""
+    state = fold([pair(5), pair(1, grant=OTHER_GRANT), pair(6)])
+
+    again = fold([entry for entry, _ in state.live_entries()])
+
+    assert list(state.pairs) == list(again.pairs) == [OTHER_GRANT, GRANT]
+
+
 def test_a_newer_consent_replaces_every_generation_of_an_older_one() -> None:
     """Two consents of one grant may be on their way at once: the newer one wins."""
     old = pair(9, consent=OLD_CONSENT, claim_id=CLAIM)

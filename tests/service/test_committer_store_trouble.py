@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.domain.events import CommitAnswer, PairCommitted, RecordQuarantined, TokenLost
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import GrantKey, GrantState
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenRefused, TokenSource
 from tests.support.rotating_idp import Fault
 from tests.support.sidecar_parts import KEY
@@ -204,6 +204,27 @@ async def test_a_store_that_lost_a_commit_gets_it_back_from_the_spool() -> None:
 
     assert _is_well(fleet, peer)
     assert [event.is_replay for event in peer.of(PairCommitted)] == [False, True]
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_what_came_last_is_replayed_first() -> None:
+    """A store forgets its last writes, and a big spool may take longer than the quarantine."""
+    fleet = Fleet()
+    peer = await fleet.peer()
+    other = GrantKey(user="u-2", provider="mikomo")
+    for key in (KEY, other):
+        await peer.obtain(key)
+    await until_expiry(fleet)
+    await peer.ask()
+    await peer.rest()
+    peer.events.clear()
+    fleet.restart_store()
+
+    await asyncio.sleep(2)
+
+    replayed = [event.grant for event in peer.of(PairCommitted) if event.is_replay]
+    assert replayed == [peer.parts.grant(KEY), peer.parts.grant(other)]
     await fleet.end()
 
 

@@ -64,6 +64,7 @@ class Presentation:
         successor: What it bought, or ``None``.
         outcome: What it did to the grant; see `sidecar.sandbox.ledger`.
         answer: What the provider meant to happen to the answer.
+        decided_s: When it did what it did; a provider may take its time before that.
         answered_s: When the answer had left; ``None``: it never did.
     """
 
@@ -75,6 +76,7 @@ class Presentation:
     status: int | None
     answer: str
     arrived_s: float
+    decided_s: float
     answered_s: float | None
     tag: ClaimTag | None
 
@@ -105,6 +107,7 @@ class Presentation:
             status=entry["status"],
             answer=entry["answer"],
             arrived_s=entry["arrived_at"],
+            decided_s=entry["at"],
             answered_s=entry["answered_at"],
             tag=ClaimTag.parse(entry["request_id"]),
         )

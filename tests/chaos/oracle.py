@@ -233,7 +233,7 @@ class _Oracle:
             return Loss(user=grant.user, cause=cause, detail=detail)
         life = None if ending.tag is None else self._history.life_of(ending.tag.pid)
         detail = f"presentation {ending.seq} ended the family"
-        if life is not None and life.ended_s is not None and life.ended_s <= ending.arrived_s:
+        if life is not None and life.ended_s is not None and life.ended_s <= ending.decided_s:
             return Loss(user=grant.user, cause=LossCause.DEAD_CLAIM, detail=detail)
         if rights.get(ending.seq) is RepeatCause.ROLLBACK:
             return Loss(user=grant.user, cause=LossCause.ROLLBACK, detail=detail)

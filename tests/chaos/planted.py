@@ -42,6 +42,7 @@ def sent(
         status=400 if buys is None else 200,
         answer=answer,
         arrived_s=by.began_s + 0.01,
+        decided_s=by.began_s + 0.05,
         answered_s=by.began_s + 0.1,
         tag=by,
     )

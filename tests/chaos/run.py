@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
 from tests.chaos.arena import Arena
+from tests.chaos.evidence import Evidence
 from tests.chaos.oracle import judge
 from tests.chaos.plan import Goals, Mode, Personality, Plan
 from tests.chaos.report import Outcome, findings, header, row
@@ -42,9 +44,18 @@ async def carry_out(plan: Plan) -> Outcome:
     async with aiohttp.ClientSession(connector=connector) as session:
         run = await Arena(plan, directory, session).run()
     outcome = Outcome(plan=plan, tally=run.tally, verdict=judge(run.evidence))
-    if not outcome.misses:
+    if outcome.misses:
+        await asyncio.to_thread(_keep, run.evidence, directory)
+    else:
         await asyncio.to_thread(shutil.rmtree, directory)
     return outcome
+
+
+def _keep(evidence: Evidence, directory: Path) -> None:
+    """Leave the evidence for whoever wants to know more than the findings say."""
+    text = json.dumps(asdict(evidence), default=sorted)
+    (directory / "evidence.json").write_text(text)
+    sys.stderr.write(f"the evidence is kept in {directory}\n")
 
 
 def tell(plans: Iterable[Plan]) -> int:

@@ -148,7 +148,7 @@ def test_a_family_whose_successor_was_lost_before_is_lost_for_that_reason() -> N
 
 def test_a_claim_of_the_dead_may_end_a_family() -> None:
     """A provider may take up a request after its sender died and its successor won the race."""
-    late = replace(sent("t0", tag("a", 10.0), seq=2), outcome="family_revoked", arrived_s=12.0)
+    late = replace(sent("t0", tag("a", 10.0), seq=2), outcome="family_revoked", decided_s=12.0)
     won = sent("t0", tag("b", 11.5, pid=ALICE + 1, kind="orphan"), buys="t1")
     story = Story(
         presentations=(won, late),

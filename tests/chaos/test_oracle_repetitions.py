@@ -97,7 +97,7 @@ def test_an_orphan_of_the_living_is_unexplained() -> None:
 
 def test_an_orphan_whose_answer_still_comes_is_explained_by_the_death() -> None:
     """A request of the dead may be taken up after its repetition, and may lose that race."""
-    late = replace(sent("t0", tag("a", 10.0), seq=2), arrived_s=13.0, answered_s=13.1)
+    late = replace(sent("t0", tag("a", 10.0), seq=2), decided_s=13.0, answered_s=13.1)
     won = sent("t0", tag("b", 12.0, pid=ALICE + 1, kind="orphan"), buys="t1")
     story = Story(
         presentations=(won, late),

@@ -7,6 +7,9 @@ decides what happens to the local copy; a copy is let go only when the store sho
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import assert_never, final
 
 from sidecar.domain import policy
@@ -50,19 +53,30 @@ class Committer:
         self._entropy = entropy
         self._observer = observer
         self._times = times
-        self._committing: set[GrantId] = set()
+        self._committing: Counter[GrantId] = Counter()
 
     def is_committing(self, grant: GrantId) -> bool:
-        """Whether somebody already offers this grant's pair until the store answers."""
+        """Whether somebody offers this grant's pair until the store answers, or is about to."""
         return grant in self._committing
+
+    @contextmanager
+    def in_hand(self, grant: GrantId) -> Generator[None]:
+        """Leave whatever pair of the grant comes meanwhile to the caller, who commits it.
+
+        Offered by housekeeping first, it would count as a copy from a spool, which proves nothing.
+        """
+        self._committing[grant] += 1
+        try:
+            yield
+        finally:
+            self._committing[grant] -= 1
+            if not self._committing[grant]:
+                del self._committing[grant]
 
     async def commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
         """Offer the pair until the store has answered, however long that takes."""
-        self._committing.add(received.grant)
-        try:
+        with self.in_hand(received.grant):
             return await self._commit(received, is_live=is_live)
-        finally:
-            self._committing.discard(received.grant)
 
     async def _commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
         failures = 0

@@ -79,7 +79,8 @@ class Obtainer:
         except StoreUnavailable:
             return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
         exchange = _Exchange(parts=self._parts, key=key, former=former)
-        result = await exchange.send(code, redirect_uri=redirect_uri)
+        with self._parts.committer.in_hand(grant):
+            result = await exchange.send(code, redirect_uri=redirect_uri)
         if isinstance(result, TokenFailure):
             self._parts.gate.learn(result)
             self._parts.observer.observe(

@@ -256,7 +256,8 @@ class Refresher:
             tokens=tokens,
             kind=kind,
         )
-        await Claim(parts=self._parts, ticket=ticket, announce=announce).run()
+        with self._parts.committer.in_hand(wish.grant):
+            await Claim(parts=self._parts, ticket=ticket, announce=announce).run()
 
     async def _hand_back(self, grant: GrantId, claim_id: ClaimId) -> None:
         """Give back a lease for which nothing was sent; if the store is away, it just ends."""

@@ -305,3 +305,29 @@ async def test_a_stuck_owner_whose_hold_ended_still_brings_its_pair() -> None:
     assert stranger.of(TokenLost) == []
     await asking
     await fleet.end()
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+@in_virtual_time
+async def test_housekeeping_leaves_a_pair_to_whoever_brought_it(*, is_first: bool) -> None:
+    """Offered as a copy first, a live pair would prove nothing: a quarantine, doubts for 600 s."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    fleet.idp.close_after_s = 0.05
+    rounds: list[asyncio.Task[None]] = []
+
+    def keep_house() -> None:
+        rounds.append(asyncio.ensure_future(peer.parts.reconciler._store_parked()))
+
+    peer.life.actions["told"] = keep_house
+
+    await (peer.obtain() if is_first else peer.ask())
+    await peer.rest()
+    await asyncio.gather(*rounds)
+
+    record = fleet.record(peer)
+    assert len(rounds) == 1
+    assert [event.is_replay for event in peer.of(PairCommitted)] == [False]
+    assert record.committed_run_id == record.run_id == fleet.store.run_id
+    assert peer.leftovers() == []
+    await fleet.end()

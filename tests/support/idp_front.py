@@ -90,7 +90,10 @@ class IdpFront:
             raise
         self._wire.point("answered")
         arrival = arrived.result()
-        return self._tell(arrival.reply, on_answer, arrival.presentation)
+        self._tell(arrival.reply, on_answer, arrival.presentation)
+        if service.close_after_s:
+            await asyncio.sleep(service.close_after_s)
+        return arrival.reply
 
     def _process(
         self,

@@ -125,6 +125,7 @@ class RotatingIdp:
         answer_after_s: How long the service takes.
         bank_after_s: How long it takes where the refresh has to wait for one of these providers.
         connect_after_s: How long a connection takes.
+        close_after_s: How long it takes to close one, once its answer was told.
         life_s: Of an id_token.
         temper: What becomes of a token that was used before.
         witness: Told (sidecar, token, number) of each refresh in the step in which it is let go.
@@ -140,6 +141,7 @@ class RotatingIdp:
         self.answer_after_s = 0.05
         self.bank_after_s: dict[str, float] = {}
         self.connect_after_s = 0.005
+        self.close_after_s = 0.0
         self.life_s = 60
         self.temper = Temper.STRICT
         self.witness: Callable[[str, str, int], None] = lambda _peer, _token, _number: None

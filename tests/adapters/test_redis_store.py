@@ -159,7 +159,7 @@ async def test_a_silent_server_is_given_up_after_half_a_second(
     redis_server.resume()
 
     assert error == "TimeoutError"
-    assert 0.4 < took_s < 2
+    assert 0.4 < took_s < 4  # with the library's own retries: more than five
     assert (await store.probe()).now_ms > 0
 
 

@@ -48,7 +48,7 @@ async def test_a_claim_whose_caller_has_left_ends_before_the_process_does(
     sandbox.grants.expire_id_tokens(user=USER, provider=None)
     sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=2.0))
     caller = asyncio.ensure_future(app.fetch(leaving, USER))
-    await until(lambda: len(sandbox.ledger) == 1, within_s=5, what="the claim to reach the IdP")
+    await until(lambda: len(sandbox.ledger) == 1, within_s=20, what="the claim to reach the IdP")
     caller.cancel()
 
     leaving.signal(signal.SIGTERM)

@@ -19,12 +19,13 @@ from typing import Any, Self, final
 import aiohttp
 
 from sidecar.sandbox import Sandbox
-from tests.support.wait import until
+from tests.support.wait import eventually, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONTROL_KEY = "control-key-of-the-tests-0123456789abcdef"
 HASH_KEY = base64.b64encode(b"h" * 32).decode()
 ENCRYPTION_KEYS = "k1:" + base64.b64encode(b"e" * 32).decode()
+COME_AGAIN = 503
 REDIRECT_URI = "http://127.0.0.1:9999/callback"
 LISTENING = re.compile(
     r"""address(?:=|":")(?P<address>[^\s"]+)\W+listener(?:=|":")(?P<listener>\w+)"""
@@ -219,6 +220,18 @@ class App:
         """Read the accounts `calls` times at once, in turn through each sidecar."""
         return await asyncio.gather(
             *(self.fetch(sidecars[turn % len(sidecars)], user) for turn in range(calls))
+        )
+
+    async def served(self, sidecar: SidecarProcess, user: str) -> tuple[int, str]:
+        """Read the user's accounts, again while it is told to come again; return the last answer.
+
+        On a busy machine a sidecar may miss an answer of the store and say so.
+        """
+        return await eventually(
+            lambda: self.fetch(sidecar, user),
+            lambda answer: answer[0] != COME_AGAIN,
+            within_s=20,
+            what=f"{user} to be served by {sidecar.name}",
         )
 
     async def metric(self, sidecar: SidecarProcess, series: str) -> float:

@@ -15,6 +15,7 @@ from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
+from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
@@ -30,7 +31,7 @@ class Base:
 
     settings: Settings
     times: ProtocolTimes
-    policy: RefreshPolicy
+    schedule: Schedule
     clock: Clock
     entropy: Entropy
     observer: Observer
@@ -38,6 +39,11 @@ class Base:
     spool: FileSpool
     vault: Vault
     store_clock: StoreClock
+
+    @property
+    def policy(self) -> RefreshPolicy:
+        """What the operator chose about refreshing."""
+        return self.schedule.policy
 
     @classmethod
     def build(cls, settings: Settings, times: ProtocolTimes) -> Self:
@@ -53,7 +59,7 @@ class Base:
         return cls(
             settings=settings,
             times=times,
-            policy=_policy(settings),
+            schedule=Schedule(policy=_policy(settings), times=times),
             clock=clock,
             entropy=entropy,
             observer=TelemetryObserver(metrics=metrics, log=log),

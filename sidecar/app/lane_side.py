@@ -6,6 +6,8 @@ Everything here lives on the claim lane's own event loop.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +19,7 @@ from sidecar.app.base import Base
 from sidecar.app.upkeep import kept
 from sidecar.domain.record import BootId
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
+from sidecar.ports import StoreUnavailable
 from sidecar.service.app_requests import TokenRequests
 from sidecar.service.berths import BerthLimits, Berths
 from sidecar.service.claim_parts import ClaimParts, Identity
@@ -26,12 +29,15 @@ from sidecar.service.credentials_gate import CredentialsGate
 from sidecar.service.journal import Journal
 from sidecar.service.lane import ClaimLane
 from sidecar.service.obtainer import Obtainer
+from sidecar.service.planner import Planner
 from sidecar.service.reconciler import Crew, Reconciler
 from sidecar.service.refresher import Refresher
 from sidecar.service.revoker import Revoker
+from sidecar.service.scheduler import Scheduler
 from sidecar.service.settler import Settler
 from sidecar.service.steward import Steward
 from sidecar.service.store_watch import StoreWatch
+from sidecar.service.sweeper import Sweeper
 from sidecar.settings import Settings
 
 
@@ -47,6 +53,8 @@ class LaneSide:
     steward: Steward
     cooler: Cooler
     reconciler: Reconciler
+    scheduler: Scheduler
+    sweeper: Sweeper
     keeping: list[asyncio.Task[None]]
 
     @classmethod
@@ -79,6 +87,8 @@ class LaneSide:
                 crew=Crew(lane=lane, refresher=refresher, revoker=revoker),
                 adopted_directories=base.spool.adopted_directories,
             ),
+            scheduler=Scheduler(parts=parts, watch=watch, lane=lane),
+            sweeper=Sweeper(parts=parts, watch=watch),
             keeping=[],
         )
 
@@ -86,6 +96,10 @@ class LaneSide:
         """Replay the spool if the store is there, and keep house from then on."""
         self.thread.start()
         await self.thread.call(self._start())
+
+    async def work_unasked(self) -> None:
+        """Look after due grants and sweep from now on; only once the store was found fit."""
+        await self.thread.call(self._keep(self.scheduler.run, self.sweeper.run))
 
     async def drained(self) -> None:
         """Wait until no work of the lane runs; called from the serving side."""
@@ -98,9 +112,12 @@ class LaneSide:
 
     async def _start(self) -> None:
         await self.reconciler.tick()
+        await self._keep(self.reconciler.run, self.reconciler.listen)
+
+    async def _keep(self, *works: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
         # The lane owns its tasks in a list: a group would end all of them with the first failure.
-        for work in (self.reconciler.run, self.reconciler.listen):
+        for work in works:
             self.keeping.append(loop.create_task(kept(work, observer=self.parts.observer)))
 
     async def _stop(self) -> None:
@@ -109,6 +126,8 @@ class LaneSide:
         await asyncio.gather(*self.keeping, return_exceptions=True)
         # Only then the spool: what a claim has read when it is ended belongs on the disk.
         await self.lane.abandon()
+        with suppress(StoreUnavailable):  # a sweep brings it back
+            await self.parts.planner.tell()
         self.parts.journal.close()
         await self.store.close()
 
@@ -117,13 +136,19 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
     settings, observer = base.settings, base.observer
     proxy = settings.egress_proxy
     journal = Journal(spool=base.spool, clock=base.clock, observer=observer)
+    planner = Planner(agenda=store, rules=base.schedule, store_clock=base.store_clock)
     committer = Committer(
-        store=store, journal=journal, entropy=base.entropy, observer=observer, times=base.times
+        store=store,
+        journal=journal,
+        planner=planner,
+        entropy=base.entropy,
+        observer=observer,
     )
     return ClaimParts(
         store=store,
         journal=journal,
         committer=committer,
+        planner=planner,
         settler=Settler(store=store, observer=observer),
         gate=CredentialsGate(
             store=store, observer=observer, canary_every_s=base.times.canary_every_s

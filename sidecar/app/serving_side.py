@@ -21,12 +21,12 @@ from sidecar.http.exchange import ProxyPorts
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.service.broker import Broker
-from sidecar.service.census import Census
 from sidecar.service.grants import GrantDesk
 from sidecar.service.hints import Hints
 from sidecar.service.record_reader import RecordReader
 from sidecar.service.serving_parts import ServingParts
 from sidecar.service.token_cache import TokenCache
+from sidecar.service.use_log import UseLog
 from sidecar.settings import Settings
 
 LAG_EVERY_S = 1.0
@@ -40,9 +40,9 @@ class ServingSide:
     store: RedisTokenStore
     broker: Broker
     reader: RecordReader
+    uses: UseLog
     upstream: Upstream
     proxy: Proxy
-    census: Census
     control: ControlApi
 
     @classmethod
@@ -63,9 +63,9 @@ class ServingSide:
             store=store,
             broker=broker,
             reader=reader,
+            uses=parts.uses,
             upstream=upstream,
             proxy=proxy,
-            census=Census(parts=parts),
             control=_control(base, desk),
         )
 
@@ -75,7 +75,7 @@ class ServingSide:
             for work in (
                 self.broker.listen,
                 self.broker.sweep,
-                self.census.run,
+                self.uses.run,
                 self._measure_lag,
             ):
                 group.create_task(kept(work, observer=self.base.observer))
@@ -83,6 +83,7 @@ class ServingSide:
     async def close(self) -> None:
         """Let connections go."""
         await self.upstream.close()
+        await self.uses.tell()
         await self.store.close()
 
     async def _measure_lag(self) -> None:
@@ -104,6 +105,13 @@ def _serving_parts(
             clock=base.clock,
             store_clock=base.store_clock,
             refresh_policy=base.policy,
+        ),
+        uses=UseLog(
+            agenda=store,
+            rules=base.schedule,
+            watch=lane_side.watch,
+            clock=base.clock,
+            store_clock=base.store_clock,
         ),
         vault=base.vault,
         cooler=lane_side.cooler,

@@ -137,7 +137,9 @@ class Sidecar:
         return tls
 
     async def _meet_store_later(self) -> None:
-        """Drain and end if a store that was away at the start is not one to work with."""
-        if not await self._terms.are_met_once_it_answers():
+        """Begin what nobody asks for; drain and end if the store is not one to work with."""
+        if await self._terms.are_met_once_it_answers():
+            await self._lane_side.work_unasked()
+        else:
             self._exit_code = WRONG_CONFIGURATION
             self._stopping.set()

@@ -87,6 +87,32 @@ class CommitAnswer(StrEnum):
     REVOKE = "revoke"
 
 
+class DueOutcome(StrEnum):
+    """What came of looking at a grant that was due although nobody asked for it."""
+
+    REFRESHED = "refreshed"
+    FOUND_NEWER = "found_newer"
+    POSTPONED = "postponed"
+    CROWDED = "crowded"
+    """Enough wishes for this bank are on their way."""
+    EARLY = "early"
+    IDLE = "idle"
+    GONE = "gone"
+    UNREADABLE = "unreadable"
+
+
+class Mend(StrEnum):
+    """What a sweep put right."""
+
+    SCHEDULED = "scheduled"
+    """A grant was missing in the schedule, or stood there too late."""
+    SETTLED = "settled"
+    """A doubt had outlived its healing time."""
+    RESEALED = "resealed"
+    """A record was sealed with a former key."""
+    SPOOL_RESEALED = "spool_resealed"
+
+
 class BreakerName(StrEnum):
     """The breakers that stop token requests."""
 
@@ -409,6 +435,21 @@ class RecordUnreadable:
     key_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantLookedAt:
+    """The schedule said that a grant was due, and somebody looked at it.
+
+    Attributes:
+        late_s: How long after its instant.
+    """
+
+    event: ClassVar[str] = "grant.looked_at"
+
+    grant: GrantId
+    outcome: DueOutcome
+    late_s: float
+
+
 # --- spool, store, process ------------------------------------------------------------------------
 
 
@@ -527,6 +568,37 @@ class GrantsCounted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSwept:
+    """Every record of the fleet was looked at once, and mended where that was needed.
+
+    Attributes:
+        scheduled: Grants that were missing in the schedule or stood there too late.
+        settled: Doubts that had outlived their healing time.
+        resealed: Records that were sealed with a former key.
+        unreadable: Records sealed with a key that this sidecar does not have, or damaged.
+    """
+
+    event: ClassVar[str] = "store.swept"
+
+    records: int
+    scheduled: int
+    settled: int
+    resealed: int
+    unreadable: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolResealed:
+    """Entries of the own spool that were sealed with a former key are sealed with the first one."""
+
+    event: ClassVar[str] = "spool.resealed"
+
+    entries: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopLagged:
     """How late the event loop ran a timer (metric only)."""
 
@@ -625,6 +697,7 @@ Event = (
     | GrantCooled
     | RecordQuarantined
     | RecordUnreadable
+    | GrantLookedAt
     | SpoolWritten
     | SpoolMeasured
     | SpoolFailed
@@ -636,6 +709,8 @@ Event = (
     | BreakerOpened
     | BreakerClosed
     | GrantsCounted
+    | StoreSwept
+    | SpoolResealed
     | LoopLagged
     | LifecycleListening
     | LifecycleReady

@@ -33,23 +33,6 @@ def shard_of(grant: GrantId) -> int:
     return int(grant[-1], 16) % SHARDS
 
 
-def tell_use_every_s(refresh_policy: RefreshPolicy) -> float:
-    """Return for how long the use of a grant need not be told again."""
-    return refresh_policy.active_window_s / TELLS_IN_A_WINDOW
-
-
-def is_in_use(*, used_at_ms: int | None, now_ms: int, refresh_policy: RefreshPolicy) -> bool:
-    """Whether a grant counts as in use; ``None``: nobody told of a use.
-
-    A use is told only now and then, so a grant counts for as much longer: none that is used within
-    the window is ever taken for idle.
-    """
-    if used_at_ms is None:
-        return False
-    window_s = refresh_policy.active_window_s + tell_use_every_s(refresh_policy)
-    return now_ms - used_at_ms <= window_s * 1000
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prospect:
     """When a grant is due next (store clock), as long as its record stands; ``None``: never."""
@@ -87,6 +70,24 @@ class Schedule:
 
     policy: RefreshPolicy
     times: ProtocolTimes
+
+    @property
+    def tell_use_every_s(self) -> float:
+        """For how long the use of a grant need not be told again."""
+        return self.policy.active_window_s / TELLS_IN_A_WINDOW
+
+    @property
+    def use_counts_s(self) -> float:
+        """For how long a use that was told counts.
+
+        It is told only now and then, so it counts for as much longer: no grant that was used within
+        the window is ever taken for idle.
+        """
+        return self.policy.active_window_s + self.tell_use_every_s
+
+    def is_in_use(self, used_at_ms: int, *, now_ms: int) -> bool:
+        """Whether a grant counts as in use, by its last use that was told."""
+        return now_ms - used_at_ms <= self.use_counts_s * 1000
 
     def prospect(self, grant: GrantId, record: GrantRecord) -> Prospect:
         """Return when the grant is due next, in use or idle."""

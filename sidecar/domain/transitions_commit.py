@@ -130,12 +130,15 @@ def _compare(
 def rewrap(
     record: GrantRecord | None, command: Rewrap, _moment: Moment
 ) -> tuple[GrantRecord | None, StepVerdict]:
-    """Replace the envelopes of the very pair that stands; never bring back an erased one."""
+    """Replace the envelopes of the very pair that stands; never bring back an erased one.
+
+    A tombstone has no tokens, but its owner's name is sealed too.
+    """
     if (
         record is None
         or record.position != command.position
         or record.pair.fingerprint != command.fingerprint
-        or not record.pair.sealed_pair
+        or bool(record.pair.sealed_pair) != bool(command.sealed_pair)
     ):
         return record, Refused()
     pair = replace(record.pair, sealed_pair=command.sealed_pair, sealed_key=command.sealed_key)

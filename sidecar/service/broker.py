@@ -63,7 +63,11 @@ class Broker:
             record = await self._parts.reader.read(grant)
         except StoreUnavailable:
             return self._from_memory(grant)
-        return await self._from_record(key, grant, record)
+        found = await self._from_record(key, grant, record)
+        token = self._parts.cache.get(grant)
+        if token is not None and isinstance(found, TokenFound):
+            self._parts.uses.note(token)
+        return found
 
     async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
         """Replace a bearer that the upstream answered with 401; see `Healer`."""

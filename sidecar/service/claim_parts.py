@@ -18,6 +18,7 @@ from sidecar.service.app_requests import TokenRequests
 from sidecar.service.committer import Committer
 from sidecar.service.credentials_gate import CredentialsGate
 from sidecar.service.journal import Journal
+from sidecar.service.planner import Planner
 from sidecar.service.settler import Settler
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
@@ -41,6 +42,7 @@ class ClaimParts:
     store: TokenStore
     journal: Journal
     committer: Committer
+    planner: Planner
     settler: Settler
     gate: CredentialsGate
     idp: IdentityProvider

@@ -33,6 +33,7 @@ from sidecar.domain.spooled import (
 )
 from sidecar.ports import Entropy, Observer, StoreUnavailable, TokenStore
 from sidecar.service.journal import Journal
+from sidecar.service.planner import Planner
 
 
 @final
@@ -44,15 +45,16 @@ class Committer:
         *,
         store: TokenStore,
         journal: Journal,
+        planner: Planner,
         entropy: Entropy,
         observer: Observer,
-        times: policy.ProtocolTimes,
     ) -> None:
         self._store = store
         self._journal = journal
+        self._planner = planner
         self._entropy = entropy
         self._observer = observer
-        self._times = times
+        self._times = planner.rules.times
         self._committing: Counter[GrantId] = Counter()
 
     def is_committing(self, grant: GrantId) -> bool:
@@ -108,6 +110,8 @@ class Committer:
             ),
         )
         self._conclude(received, verdict)
+        if _is_news(verdict, is_live=is_live):
+            self._planner.committed(received.grant, received.pair)
         self._tell(received, verdict, is_live=is_live)
         return verdict
 
@@ -152,3 +156,16 @@ class Committer:
                 grant=received.grant, answer=answer, was=was, is_replay=not is_live, is_gap=is_gap
             )
         )
+
+
+def _is_news(verdict: CommitVerdict, *, is_live: bool) -> bool:
+    """Whether the store has the pair since this offer (or the one whose reply was lost)."""
+    match verdict:
+        case Committed():
+            return True
+        case Duplicate():
+            return is_live
+        case Forked():
+            return verdict.is_ours_kept
+        case _:
+            return False

@@ -43,11 +43,17 @@ class ClaimLane:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = False
         self._is_shut = False
+        self._takes_ahead = True
 
     @property
     def is_shut(self) -> bool:
         """Whether no claim may start any more, whoever wants it."""
         return self._is_shut
+
+    @property
+    def takes_ahead(self) -> bool:
+        """Whether a claim may start that no request asks for."""
+        return self._is_open and self._takes_ahead
 
     @property
     def running(self) -> int:
@@ -58,17 +64,27 @@ class ClaimLane:
         """Let claims start (after the replay of the spool), unless the lane was shut before."""
         self._is_open = not self._is_shut
 
+    def serve_callers_only(self) -> None:
+        """Let no claim start any more that no request asks for; may be called from any thread."""
+        self._takes_ahead = False
+
     def shut(self) -> None:
         """Let no claim start any more, for good; running ones go on."""
         self._is_shut = True
         self._is_open = False
 
-    async def refresh(self, wish: RefreshWish) -> RefreshOutcome:
-        """Return what came of a wish, as soon as it is known; cancelling ends the waiting only."""
+    async def refresh(self, wish: RefreshWish, *, is_ahead: bool = False) -> RefreshOutcome:
+        """Return what came of a wish, as soon as it is known; cancelling ends the waiting only.
+
+        Args:
+            wish: What is wanted.
+            is_ahead: No request asks for it.
+        """
 
         async def work(answer: Callable[[RefreshOutcome], None]) -> None:
             async with self._berths.berth(wish.provider):
-                if self._is_open:  # asked with the berth in hand: waiting for one takes its time
+                # Asked with the berth in hand: waiting for one takes its time.
+                if self.takes_ahead if is_ahead else self._is_open:
                     await self._refresher.refresh(wish, answer)
                 else:
                     answer(Postponed(obstacle=Obstacle.DRAINING, retry_in_s=1.0))

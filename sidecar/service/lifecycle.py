@@ -1,8 +1,8 @@
 """The life of the process: starting, serving, draining, stopped; and the order in which it ends.
 
-Draining takes the doors first (no new request), then the claims (none starts, running ones end),
-then the pairs that the store has not confirmed. Nothing is cancelled before the time is over, and
-whatever is left then lies in the spool.
+Draining ends first what no request asked for, then takes the doors (no new request), then the
+claims (none starts, running ones end), then the pairs that the store has not confirmed. Nothing is
+cancelled before the time is over, and whatever is left then lies in the spool.
 
 It does not know what a door or a claim is made of.
 """
@@ -83,6 +83,7 @@ class Lifecycle:
     ) -> None:
         """End in order, in at most `timeout_s`."""
         self._phase = Phase.DRAINING
+        self._vitals.lane.serve_callers_only()
         self._vitals.observer.observe(
             LifecycleDraining(claims=self._vitals.lane.running, parked=self._parked)
         )

@@ -16,6 +16,7 @@ from sidecar.service.lane import ClaimLane
 from sidecar.service.record_reader import RecordReader
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.token_cache import TokenCache
+from sidecar.service.use_log import UseLog
 from sidecar.service.vault import Vault
 
 
@@ -26,6 +27,7 @@ class ServingParts:
     store: TokenStore
     reader: RecordReader
     cache: TokenCache
+    uses: UseLog
     vault: Vault
     cooler: Cooler
     lane: ClaimLane

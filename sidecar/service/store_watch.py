@@ -26,12 +26,18 @@ class StoreWatch:
         self._observer = observer
         self._is_up: bool | None = None
         self._lost_at_s = clock.elapsed_s()
+        self._incarnations: frozenset[RunId] = frozenset()
         self._met: frozenset[RunId] = frozenset()
 
     @property
     def is_up(self) -> bool:
         """Whether the last probe was answered."""
         return self._is_up is True
+
+    @property
+    def incarnations(self) -> frozenset[RunId]:
+        """Those of the servers that answered the last probe; none before the first answer."""
+        return self._incarnations
 
     async def probe(self) -> bool:
         """Ask the store; return whether one of its servers is in an incarnation not met before."""
@@ -51,6 +57,7 @@ class StoreWatch:
         if self._is_up is not True:
             self._observer.observe(StoreRestored(away_s=answered_at_s - self._lost_at_s))
         self._is_up = True
+        self._incarnations = pulse.run_ids
         return await self._meet(pulse.run_ids - self._met)
 
     async def _meet(self, unmet: frozenset[RunId]) -> bool:

@@ -29,6 +29,7 @@ class CachedToken:
         expires_at_ms: From when it is not handed out any more (store clock).
         checked_at_s: When the store was last asked (`Clock.elapsed_s`).
         hurried_until_s: Until when no further refresh ahead is started.
+        use_told_until_s: Until when the fleet need not be told again that the grant is in use.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class CachedToken:
         "found",
         "hurried_until_s",
         "refresh_at_ms",
+        "use_told_until_s",
     )
 
     def __init__(
@@ -54,6 +56,7 @@ class CachedToken:
         self.expires_at_ms = horizon.expires_at_ms
         self.checked_at_s = checked_at_s
         self.hurried_until_s = 0.0
+        self.use_told_until_s = 0.0
 
     @property
     def order(self) -> tuple[int, str, int]:
@@ -174,6 +177,9 @@ class TokenCache:
             horizon=horizon,
             checked_at_s=self._clock.elapsed_s(),
         )
+        held = self._tokens.get(grant)
+        if held is not None:
+            token.use_told_until_s = held.use_told_until_s
         self._tokens[grant] = token
         return token
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, final
 
 from sidecar.domain.record import ClaimId, Consent, GrantId, GrantKey, Position, StoredPair
 from sidecar.domain.secret import Secret
+from sidecar.domain.spooled import AnswerReceived
 from sidecar.domain.tokens import TokenPair
 from sidecar.ports import KeyName, SealContext, Sealer, SealError
 
@@ -109,6 +110,49 @@ class Vault:
             subject=fields["subject"] or "",
             akoya_grant_id=fields["akoya_grant_id"] or "",
         )
+
+    def is_current(self, pair: StoredPair) -> bool:
+        """Whether everything of the pair that is sealed was sealed with the first key."""
+        sealed = (pair.sealed_pair, pair.sealed_key)
+        return all(self._sealer.is_current(envelope) for envelope in sealed if envelope)
+
+    def reseal_pair(self, grant: GrantId, pair: StoredPair) -> StoredPair:
+        """Return the very same pair, sealed with the first key.
+
+        Raises:
+            SealError: See `Sealer.open`.
+        """
+        key_context = SealContext(purpose="key", grant=grant)
+        return replace(
+            pair,
+            sealed_pair=self._reseal(pair.sealed_pair, _pair_context(grant, pair.position)),
+            sealed_key=self._reseal(pair.sealed_key, key_context),
+        )
+
+    def reseal_answer(self, answer: AnswerReceived) -> AnswerReceived:
+        """Return the very same answer, sealed with the first key.
+
+        Raises:
+            SealError: See `Sealer.open`.
+        """
+        key_context = SealContext(purpose="key", grant=answer.grant)
+        context = _answer_context(answer.grant, answer.claim_id, answer.position)
+        return replace(
+            answer,
+            sealed_answer=self._reseal(answer.sealed_answer, context),
+            sealed_key=self._reseal(answer.sealed_key, key_context),
+        )
+
+    def is_current_answer(self, answer: AnswerReceived) -> bool:
+        """Whether everything of the answer that is sealed was sealed with the first key."""
+        sealed = (answer.sealed_answer, answer.sealed_key)
+        return all(self._sealer.is_current(envelope) for envelope in sealed if envelope)
+
+    def _reseal(self, envelope: bytes, context: SealContext) -> bytes:
+        """Open and seal again; nothing stays nothing (a tombstone has no tokens)."""
+        if not envelope or self._sealer.is_current(envelope):
+            return envelope
+        return self._sealer.seal(self._sealer.open(envelope, context=context), context=context)
 
     def seal_answer(
         self, body: bytes, *, grant: GrantId, claim_id: ClaimId, position: Position

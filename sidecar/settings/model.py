@@ -203,22 +203,22 @@ class Settings:
     refresh_ahead: Literal["active", "all", "off"] = field(
         default="active",
         metadata=meaning(
-            "Which grants are refreshed before they expire: those in use, all, or none. In this "
-            "release `active` acts when a due grant is used, and `all` is refused."
+            "Which grants are refreshed before they expire, although nobody asks: those in use, "
+            "all, or none; with `off` a grant is refreshed when it is used and has expired."
         ),
     )
     active_window_s: Annotated[float, Between(60, 31536000)] = field(
         default=86400.0,
         metadata=meaning(
-            "How recently a grant must have been used to count as in use; of no effect in this "
-            "release, where a refresh ahead follows a use at once."
+            "How recently a grant must have been used, anywhere in the fleet, to count as in use; "
+            "it matters to `active`."
         ),
     )
     keepalive_s: Annotated[float, Between(0, 31536000)] = field(
         default=0.0,
         metadata=meaning(
-            "Refreshes idle grants this often, so that refresh tokens do not die of disuse; 0 "
-            "is off, and all that this release takes."
+            "No refresh token gets older than this, in use or not, lest it die of disuse at the "
+            "bank; 0 is off, else at least 60, and refused beside `SIDECAR_REFRESH_AHEAD=off`."
         ),
     )
     refresh_lead_s: LeadSeconds = field(

@@ -19,6 +19,7 @@ from sidecar.settings.model import PREFIX, Settings
 from sidecar.settings.reading import TRUE_TEXTS
 
 DEFAULTS: Final = {each.name: each.default for each in fields(Settings)}
+LEAST_KEEPALIVE_S: Final = 60
 LISTENERS: Final = ("proxy_listen", "control_listen", "metrics_listen")
 
 
@@ -97,9 +98,22 @@ def _nothing_is_promised(texts: Texts) -> Iterator[Problem]:
             yield _problem(name, "chooses something that this release does not support yet")
 
 
+def _keep_alive_has_a_schedule(texts: Texts) -> Iterator[Problem]:
+    try:
+        keepalive_s = float(texts.get("keepalive_s", "0"))
+    except ValueError:
+        return
+    if keepalive_s <= 0:
+        return
+    if keepalive_s < LEAST_KEEPALIVE_S:
+        yield _problem("keepalive_s", f"must be 0 or at least {LEAST_KEEPALIVE_S}")
+    if texts.get("refresh_ahead") == "off":
+        yield _problem(
+            "keepalive_s", f"keeps nothing alive beside {PREFIX}REFRESH_AHEAD=off; choose one"
+        )
+
+
 UNSUPPORTED: Final[Mapping[str, str]] = {
-    "refresh_ahead": "all",
-    "keepalive_s": r"(?=.*[1-9])[0-9.]+",
     "probe_policy": "owner_only|manual",
     "brake_limit": "[0-9]+",
 }
@@ -110,6 +124,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _certificate_has_its_key,
     _listeners_are_apart,
     _clients_hold_no_control_key,
+    _keep_alive_has_a_schedule,
     _nothing_is_promised,
 )
 

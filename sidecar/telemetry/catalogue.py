@@ -15,7 +15,9 @@ from sidecar.domain.events import (
     ClaimKind,
     ClaimOutcome,
     CommitAnswer,
+    DueOutcome,
     LossCause,
+    Mend,
     Outcome,
     RequestOutcome,
     StoreOperation,
@@ -34,6 +36,9 @@ FINE_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02
 
 STORE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
 """Few: the store's operations are many, and each has as many series."""
+
+LATENESS_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+"""For what nobody waits for."""
 
 CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 HIGHEST_CLASS: Final = 5
@@ -213,6 +218,22 @@ QUARANTINES: Final = _counter(
 )
 DECRYPT_FAILURES: Final = _counter(
     "sidecar_decrypt_failures_total", "Envelopes that could not be opened."
+)
+
+DUE_GRANTS: Final = _counter(
+    "sidecar_due_grants_total",
+    "Grants that were due although nobody asked for them, by what came of it.",
+    outcome=DueOutcome,
+)
+DUE_LATENESS: Final = _histogram(
+    "sidecar_due_lateness_seconds",
+    "How long after its instant in the schedule a grant was looked at.",
+    LATENESS_BUCKETS,
+)
+MENDS: Final = _counter(
+    "sidecar_mends_total",
+    "What this sidecar's sweeps over all records, and over its own spool, put right.",
+    mend=Mend,
 )
 
 STORE_OPERATIONS: Final = _counter(

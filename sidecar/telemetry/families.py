@@ -37,6 +37,10 @@ class Counts:
         """Count one more."""
         self._children[values].inc()
 
+    def add_many(self, amount: int, *values: str) -> None:
+        """Count `amount` more."""
+        self._children[values].inc(amount)
+
 
 @final
 class Levels:

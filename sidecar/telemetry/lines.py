@@ -55,6 +55,9 @@ LINES: Final[dict[type[Event], Line]] = {
     events.GrantCooled: Line(level=Level.WARNING),
     events.RecordQuarantined: Line(level=Level.INFO),
     events.RecordUnreadable: Line(level=Level.ERROR),
+    events.GrantLookedAt: Line(level=Level.DEBUG),
+    events.StoreSwept: Line(level=Level.INFO, unless="warning where `unreadable` is not 0"),
+    events.SpoolResealed: Line(level=Level.INFO, unless="warning where `unreadable` is not 0"),
     events.SpoolFailed: Line(level=Level.ERROR),
     events.SpoolReplayed: Line(level=Level.INFO),
     events.StoreLost: Line(level=Level.WARNING),
@@ -97,6 +100,8 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.ERROR if event.outcome is RequestOutcome.FAILED else line.level
         case events.TokenRequestFailed():
             return _level_of_failure(event.failure.disposition)
+        case events.StoreSwept() | events.SpoolResealed():
+            return Level.WARNING if event.unreadable else line.level
         case events.TokenObtained(is_other_subject=True):
             return Level.WARNING
         case events.PairCommitted(answer=CommitAnswer.FORKED | CommitAnswer.REVOKE):

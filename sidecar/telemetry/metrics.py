@@ -89,6 +89,9 @@ class Metrics:
         self.reauths = Counts(catalogue.REAUTHS, registry)
         self.token_losses = Counts(catalogue.TOKEN_LOSSES, registry)
         self.quarantines = Counts(catalogue.QUARANTINES, registry)
+        self.due_grants = Counts(catalogue.DUE_GRANTS, registry)
+        self.due_lateness = Spans(catalogue.DUE_LATENESS, registry)
+        self.mends = Counts(catalogue.MENDS, registry)
         self.decrypt_failures = Counts(catalogue.DECRYPT_FAILURES, registry)
 
     def _make_store_metrics(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import assert_never, final
 
 from sidecar.domain import events as ev
-from sidecar.domain.events import CommitAnswer, Event, Outcome
+from sidecar.domain.events import CommitAnswer, Event, Mend, Outcome
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
@@ -47,6 +47,7 @@ GrantEvent = (
     | ev.GrantCooled
     | ev.RecordQuarantined
     | ev.RecordUnreadable
+    | ev.GrantLookedAt
 )
 StoreEvent = (
     ev.StoreOperationEnded
@@ -62,6 +63,8 @@ StoreEvent = (
 )
 ProcessEvent = (
     ev.GrantsCounted
+    | ev.StoreSwept
+    | ev.SpoolResealed
     | ev.LoopLagged
     | ev.LifecycleListening
     | ev.LifecycleReady
@@ -119,6 +122,8 @@ class TelemetryObserver:
                 self._count_store(event)
             case (
                 ev.GrantsCounted()
+                | ev.StoreSwept()
+                | ev.SpoolResealed()
                 | ev.LoopLagged()
                 | ev.LifecycleListening()
                 | ev.LifecycleReady()
@@ -144,6 +149,7 @@ class TelemetryObserver:
                 | ev.GrantCooled()
                 | ev.RecordQuarantined()
                 | ev.RecordUnreadable()
+                | ev.GrantLookedAt()
             ):
                 self._count_grant(event)
             case _:
@@ -247,6 +253,9 @@ class TelemetryObserver:
                 metrics.quarantines.add()
             case ev.RecordUnreadable():
                 metrics.decrypt_failures.add()
+            case ev.GrantLookedAt():
+                metrics.due_grants.add(event.outcome)
+                metrics.due_lateness.observe(event.late_s)
             case ev.GrantRevoked() | ev.RevocationPostponed() | ev.GrantInvalidated():
                 pass
             case ev.GrantPurged() | ev.GrantCooled():
@@ -296,6 +305,12 @@ class TelemetryObserver:
             case ev.GrantsCounted():
                 states = GRANTS.labels["state"]
                 self._metrics.grants.show({state: getattr(event, state) for state in states})
+            case ev.StoreSwept():
+                self._metrics.mends.add_many(event.scheduled, Mend.SCHEDULED)
+                self._metrics.mends.add_many(event.settled, Mend.SETTLED)
+                self._metrics.mends.add_many(event.resealed, Mend.RESEALED)
+            case ev.SpoolResealed():
+                self._metrics.mends.add_many(event.entries, Mend.SPOOL_RESEALED)
             case ev.LoopLagged():
                 self._metrics.loop_lag.observe(event.lag_s)
             case ev.WorkFailed():

@@ -138,3 +138,20 @@ def test_only_the_very_pair_is_rewrapped() -> None:
     assert (record.pair.sealed_pair, record.pair.sealed_key) == (b"new", b"key")
     for other in (None, active(1), replace(active(), pair=pair(branch="'")), revoked()):
         assert transitions.apply(other, again, at()) == (other, Refused())
+
+
+def test_a_tombstone_is_rewrapped_without_tokens() -> None:
+    """A former key can be retired though tombstones name their owners; no token comes back."""
+    gone = revoked()
+    again = Rewrap(
+        position=gone.position,
+        fingerprint=gone.pair.fingerprint,
+        sealed_pair=b"",
+        sealed_key=b"key",
+    )
+
+    record, verdict = transitions.apply(gone, again, at())
+
+    assert verdict == Done()
+    assert record == replace(gone, pair=replace(gone.pair, sealed_key=b"key"))
+    assert transitions.apply(active(), again, at()) == (active(), Refused())

@@ -223,6 +223,8 @@ def everything_in(server: RedisServer) -> Iterator[bytes]:
                     )
                 case b"stream":
                     yield repr(client.xrange(key)).encode()
+                case b"zset":
+                    yield repr(client.zrange(key, 0, -1)).encode()
                 case _:
                     yield client.get(key)
 

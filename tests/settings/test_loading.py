@@ -344,3 +344,13 @@ def test_no_two_spellings_of_loopback_are_missed() -> None:
 
     for host, port in itertools.product(hosts, (1, 65535)):
         assert loaded(PROXY_LISTEN=f"{host}:{port}").proxy_listen.is_loopback
+
+
+def test_keep_alive_needs_a_schedule_and_a_sane_span() -> None:
+    """A keep-alive that would do nothing, or rotate tokens every second, is told at the start."""
+    assert loaded(KEEPALIVE_S="86400", REFRESH_AHEAD="all").keepalive_s == 86400
+    assert loaded(REFRESH_AHEAD="off", KEEPALIVE_S="0").keepalive_s == 0
+    assert told(KEEPALIVE_S="86400", REFRESH_AHEAD="off") == [
+        "SIDECAR_KEEPALIVE_S: keeps nothing alive beside SIDECAR_REFRESH_AHEAD=off; choose one"
+    ]
+    assert told(KEEPALIVE_S="1") == ["SIDECAR_KEEPALIVE_S: must be 0 or at least 60"]

@@ -7,7 +7,7 @@ not know what a test asserts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar, final
@@ -18,6 +18,7 @@ from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.domain.events import Event
 from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
 from sidecar.domain.record import BootId, GrantId, GrantKey, ReplicaId
+from sidecar.domain.scheduling import Schedule
 from sidecar.domain.secret import Secret
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
 from sidecar.ports import Clock, IdentityProvider, Sealer, Spool, TokenStore
@@ -32,15 +33,19 @@ from sidecar.service.hints import Hints
 from sidecar.service.journal import Journal
 from sidecar.service.lane import ClaimLane
 from sidecar.service.obtainer import Obtainer
+from sidecar.service.planner import Planner
 from sidecar.service.reconciler import Crew, Reconciler
 from sidecar.service.record_reader import RecordReader
 from sidecar.service.refresher import Refresher
 from sidecar.service.revoker import Revoker
+from sidecar.service.scheduler import Scheduler
 from sidecar.service.serving_parts import ServingParts
 from sidecar.service.settler import Settler
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.store_watch import StoreWatch
+from sidecar.service.sweeper import Sweeper
 from sidecar.service.token_cache import TokenCache
+from sidecar.service.use_log import UseLog
 from sidecar.service.vault import Vault
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_idp import ScriptedIdp
@@ -51,6 +56,8 @@ KEY: Final = GrantKey(user="u-1", provider="mikomo")
 REDIRECT_URI: Final = "https://app.example/callback"
 CLIENT_ID: Final = "client-1"
 CLIENT_SECRET: Final = "canary-client-secret-0123456789"
+Keys = Sequence[tuple[str, bytes]]
+KEYS: Final[Keys] = (("k1", b"k" * 32),)
 FAST: Final = ProtocolTimes(
     owner_retry_pauses_s=(0.001, 0.002, 0.003),
     commit_retry_first_s=0.001,
@@ -132,6 +139,8 @@ class SidecarParts:
     obtainer: Obtainer
     revoker: Revoker
     reconciler: Reconciler
+    scheduler: Scheduler
+    sweeper: Sweeper
     serving_parts: ServingParts
     broker: Broker
 
@@ -171,6 +180,8 @@ class SidecarParts:
                 crew=Crew(lane=lane, refresher=refresher, revoker=revoker),
                 adopted_directories=0,
             ),
+            scheduler=Scheduler(parts=parts, watch=watch, lane=lane),
+            sweeper=Sweeper(parts=parts, watch=watch),
             serving_parts=serving_parts,
             broker=Broker(parts=serving_parts),
         )
@@ -190,8 +201,12 @@ class SidecarParts:
         return self.vault.grant_id(key)
 
     @asynccontextmanager
-    async def running(self, *, keeps_house: bool = False) -> AsyncGenerator[Self]:
+    async def running(
+        self, *, keeps_house: bool = False, schedules: bool = False
+    ) -> AsyncGenerator[Self]:
         """Open the lane by one round of housekeeping; more rounds follow only if asked for.
+
+        So does the work that nobody asks for: due grants, sweeps, uses told to the fleet.
 
         At the end the lane is drained, so whatever a test left in flight must be able to end.
         """
@@ -201,8 +216,12 @@ class SidecarParts:
             if keeps_house:
                 kept.append(group.create_task(self.reconciler.run()))
                 kept.append(group.create_task(self.reconciler.listen()))
+            if schedules:
+                works = (self.scheduler.run, self.sweeper.run, self.serving_parts.uses.run)
+                kept.extend(group.create_task(work()) for work in works)
             try:
                 yield self
+                self.lane.serve_callers_only()
                 await self.lane.drained()
             finally:
                 for task in kept:
@@ -243,11 +262,9 @@ def make_rig(
     return Rig(clock=clock, store=store, idp=idp, spool=spool, world=world, parts=parts)
 
 
-def sealer() -> AesGcmSealer:
+def sealer(keys: Keys = KEYS) -> AesGcmSealer:
     """Return the sealer that all sidecars of a test's fleet share."""
-    return AesGcmSealer(
-        keys=[("k1", b"k" * 32)], hash_key=b"h" * 32, environment="sandbox", client_id=CLIENT_ID
-    )
+    return AesGcmSealer(keys=keys, hash_key=b"h" * 32, environment="sandbox", client_id=CLIENT_ID)
 
 
 def _claim_parts(
@@ -256,16 +273,20 @@ def _claim_parts(
     credentials = ClientCredentials(client_id=CLIENT_ID, client_secret=Secret(CLIENT_SECRET))
     entropy = CountingEntropy(name=f"{name}{boot}")
     journal = Journal(spool=spool, clock=world.clock, observer=observer)
+    store_clock = StoreClock(clock=world.clock)
+    rules = Schedule(policy=world.policy, times=world.times)
+    planner = Planner(agenda=world.store, rules=rules, store_clock=store_clock)
     return ClaimParts(
         store=world.store,
         journal=journal,
         committer=Committer(
             store=world.store,
             journal=journal,
+            planner=planner,
             entropy=entropy,
             observer=observer,
-            times=world.times,
         ),
+        planner=planner,
         settler=Settler(store=world.store, observer=observer),
         gate=CredentialsGate(
             store=world.store, observer=observer, canary_every_s=world.times.canary_every_s
@@ -277,7 +298,7 @@ def _claim_parts(
             revoke_path="/revoke",
         ),
         vault=Vault(sealer=world.sealer or sealer()),
-        store_clock=StoreClock(clock=world.clock),
+        store_clock=store_clock,
         clock=world.clock,
         entropy=entropy,
         observer=observer,
@@ -298,6 +319,13 @@ def _serving_parts(parts: ClaimParts, *, watch: StoreWatch, lane: ClaimLane) -> 
             clock=parts.clock,
             store_clock=parts.store_clock,
             refresh_policy=parts.policy,
+        ),
+        uses=UseLog(
+            agenda=parts.store,
+            rules=parts.planner.rules,
+            watch=watch,
+            clock=parts.clock,
+            store_clock=parts.store_clock,
         ),
         vault=parts.vault,
         cooler=Cooler(parts=parts),

@@ -176,7 +176,7 @@ class Peer:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def _live(self) -> None:
-        async with self.parts.running(keeps_house=True):
+        async with self.parts.running(keeps_house=True, schedules=self._fleet.schedules):
             self._started.set()
             await self._stopping.wait()
 
@@ -207,6 +207,7 @@ class Fleet:
         prepare: Told of each peer that is about to start a life.
         latency_s: Of each way to the store; ``None``: half a millisecond.
         sealer: The fleet's; a test may take one that costs less.
+        schedules: Whether sidecars do what nobody asks for: due grants, sweeps.
     """
 
     def __init__(
@@ -220,6 +221,7 @@ class Fleet:
         self.prepare: Callable[[Peer], None] = _nothing_special
         self.latency_s: Callable[[], float] | None = None
         self.sealer: Sealer = sealer()
+        self.schedules = False
         self.peers: list[Peer] = []
 
     async def peer(self, name: str = "a", *, dies_at: str | None = None) -> Peer:

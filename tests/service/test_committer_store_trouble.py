@@ -317,7 +317,7 @@ async def test_housekeeping_leaves_a_pair_to_whoever_brought_it(*, is_first: boo
     rounds: list[asyncio.Task[None]] = []
 
     def keep_house() -> None:
-        rounds.append(asyncio.ensure_future(peer.parts.reconciler._store_parked()))
+        rounds.append(asyncio.ensure_future(peer.parts.reconciler.tick()))
 
     peer.life.actions["told"] = keep_house
 

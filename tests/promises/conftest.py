@@ -40,8 +40,12 @@ async def start(place: FleetPlace) -> AsyncGenerator[StartSidecar]:
     """Start sidecars by name; they are gone when the test is over."""
     started: list[SidecarProcess] = []
 
-    async def start_one(name: str, *, dies_after: str | None = None) -> SidecarProcess:
-        process = SidecarProcess(place, name=name, dies_after=dies_after)
+    async def start_one(
+        name: str, *, dies_after: str | None = None, clock_ahead_s: float = 0.0
+    ) -> SidecarProcess:
+        process = SidecarProcess(
+            place, name=name, dies_after=dies_after, clock_ahead_s=clock_ahead_s
+        )
         started.append(process)
         return await process.start()
 

@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote_plus
 
 import aiohttp
 import pytest
@@ -20,8 +19,6 @@ from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenPair
 from sidecar.domain.wire import Answered
 from sidecar.sandbox import Fault, Sandbox, SandboxSettings
-from sidecar.sandbox.id_tokens import IdTokenSigner
-from sidecar.sandbox.ids import new_code, new_refresh_token
 from sidecar.service.vault import PairPlace, Vault
 from sidecar.settings import Settings, load
 from tests.promises.conftest import StartSidecar
@@ -34,6 +31,7 @@ from tests.support.fleet import (
     SidecarProcess,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.secrets_search import every_token, found_in, telling_parts
 from tests.support.wait import until
 
 USER = "mikomo_canary_user"
@@ -45,22 +43,10 @@ KEYS = {text: base64.b64decode(text) for text in (HASH_KEY, ENCRYPTION_KEYS.part
 
 
 @pytest.fixture
-def issued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def issued() -> Iterator[list[str]]:
     """Every token and code that the sandbox gives away, gathered as it does."""
-    given: list[str] = []
-
-    def noting(make: Any) -> Any:
-        def make_and_note(*values: Any, **options: Any) -> str:
-            made: str = make(*values, **options)
-            given.append(made)
-            return made
-
-        return make_and_note
-
-    monkeypatch.setattr(IdTokenSigner, "sign", noting(IdTokenSigner.sign))
-    monkeypatch.setattr("sidecar.sandbox.grants.new_refresh_token", noting(new_refresh_token))
-    monkeypatch.setattr("sidecar.sandbox.grants.new_code", noting(new_code))
-    return given
+    with every_token() as given:
+        yield given
 
 
 @pytest.fixture
@@ -111,10 +97,10 @@ async def test_no_secret_and_no_name_is_seen_anywhere(  # noqa: PLR0913 - fixtur
     seen = b"\n".join([quiet, *answers])
 
     assert len(issued) > 8
-    assert found_in(seen, secrets_of(issued)) == []
-    assert found_in(quiet, [USER]) == []
+    assert seen_in(seen, secrets_of(issued)) == []
+    assert seen_in(quiet, [USER]) == []
     assert sidecar.raw_log.count(b"token.request_failed") > 5, "the troubles were met"
-    assert found_in(seen + issued[-1].encode(), secrets_of(issued)), "the search itself must find"
+    assert seen_in(seen + issued[-1].encode(), secrets_of(issued)), "the search itself must find"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,24 +217,17 @@ def everything_in(server: RedisServer) -> Iterator[bytes]:
 
 def secrets_of(issued: list[str]) -> list[str]:
     """The secrets of this life, whole and in telling parts."""
-    parts = [part for token in issued for part in token.split(".")[1:]]
-    return [*issued, *parts, CONTROL_KEY, CLIENT_KEY, CLIENT_SECRET, *KEYS]
+    return [*telling_parts(issued), CONTROL_KEY, CLIENT_KEY, CLIENT_SECRET, *KEYS]
 
 
-def found_in(text: bytes, secrets: list[str]) -> list[str]:
-    """Return those that are in the text, plain or in a usual encoding."""
-    return [secret for secret in secrets if any(each in text for each in spellings(secret))]
-
-
-def spellings(secret: str) -> Iterator[bytes]:
-    """The ways in which a secret may lie in a text; base64 at each of its three alignments."""
-    raw = secret.encode()
-    yield from (raw, quote_plus(secret).encode(), raw.hex().encode())
-    for shift in range(3):
-        # The first and last characters mix with their neighbours' bits.
-        yield base64.b64encode(b"\0" * shift + raw)[4:-4]
-    if secret in KEYS:
-        yield from (KEYS[secret], KEYS[secret].hex().encode())
+def seen_in(text: bytes, secrets: list[str]) -> list[str]:
+    """Return the secrets that are in the text; a key also as the bytes that it is."""
+    raw = [
+        name
+        for name, key in KEYS.items()
+        if name in secrets and (key in text or key.hex().encode() in text)
+    ]
+    return [*found_in(text, secrets), *raw]
 
 
 def test_what_holds_a_secret_prints_none() -> None:
@@ -285,5 +264,5 @@ def test_what_holds_a_secret_prints_none() -> None:
     printed = repr((settings, sealer, tokens, pair, GrantRecord(pair=pair), answer)).encode()
 
     hidden = [*token.split("."), pair.fingerprint, CLIENT_SECRET, CONTROL_KEY, CLIENT_KEY, *KEYS]
-    assert found_in(printed, hidden) == []
+    assert seen_in(printed, hidden) == []
     assert repr(pair.sealed_pair).encode() not in printed

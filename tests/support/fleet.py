@@ -27,6 +27,7 @@ HASH_KEY = base64.b64encode(b"h" * 32).decode()
 ENCRYPTION_KEYS = "k1:" + base64.b64encode(b"e" * 32).decode()
 COME_AGAIN = 503
 REDIRECT_URI = "http://127.0.0.1:9999/callback"
+BANK = "mikomo"
 LISTENING = re.compile(
     r"""address(?:=|":")(?P<address>[^\s"]+)\W+listener(?:=|":")(?P<listener>\w+)"""
     r"""|listener(?:=|":")(?P<named>\w+)\W+address(?:=|":")(?P<at>[^\s"]+)"""
@@ -50,10 +51,21 @@ class FleetPlace:
 class SidecarProcess:
     """One `run` in a process of its own; its log is kept in `place.directory`."""
 
-    def __init__(self, place: FleetPlace, *, name: str, dies_after: str | None = None) -> None:
+    def __init__(
+        self,
+        place: FleetPlace,
+        *,
+        name: str,
+        dies_after: str | None = None,
+        clock_ahead_s: float = 0.0,
+    ) -> None:
         self.name = name
         self._place = place
-        self._spec = {"times": dict(place.times), "dies_after": dies_after}
+        self._spec = {
+            "times": dict(place.times),
+            "dies_after": dies_after,
+            "clock_ahead_s": clock_ahead_s,
+        }
         self._log_path = place.directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._addresses: dict[str, str] = {}
@@ -178,14 +190,16 @@ class App:
         self._session = session
         self._sandbox = sandbox
 
-    def consent(self, user: str) -> str:
+    def consent(self, user: str, *, provider: str = BANK) -> str:
         """Have `user` consent at the sandbox and return the code."""
-        return self._sandbox.consent(user, redirect_uri=REDIRECT_URI)
+        return self._sandbox.consent(user, provider=provider, redirect_uri=REDIRECT_URI)
 
-    async def onboard(self, sidecar: SidecarProcess, user: str) -> dict[str, Any]:
+    async def onboard(
+        self, sidecar: SidecarProcess, user: str, *, provider: str = BANK
+    ) -> dict[str, Any]:
         """Have `user` consent at the sandbox and hand the code to a sidecar."""
-        code = self.consent(user)
-        body = {"user": user, "provider": "mikomo", "code": code}
+        code = self.consent(user, provider=provider)
+        body = {"user": user, "provider": provider, "code": code}
         async with self.control(sidecar, "POST", "/grants", json=body) as answer:
             assert answer.status == 201, await answer.text()
             grant: dict[str, Any] = await answer.json()
@@ -200,9 +214,18 @@ class App:
             method, f"{sidecar.control_url}{path}", headers=headers, **options
         )
 
-    async def show(self, sidecar: SidecarProcess, user: str) -> dict[str, Any]:
+    async def refresh(self, sidecar: SidecarProcess, user: str, *, provider: str = BANK) -> int:
+        """Have the grant refreshed now; return the status."""
+        path = f"/grants/{provider}/{user}/refresh"
+        async with self.control(sidecar, "POST", path) as answer:
+            await answer.read()
+            return answer.status
+
+    async def show(
+        self, sidecar: SidecarProcess, user: str, *, provider: str = BANK
+    ) -> dict[str, Any]:
         """Return the grant as the API shows it."""
-        async with self.control(sidecar, "GET", f"/grants/mikomo/{user}") as answer:
+        async with self.control(sidecar, "GET", f"/grants/{provider}/{user}") as answer:
             assert answer.status == 200, await answer.text()
             grant: dict[str, Any] = await answer.json()
             return grant

@@ -1,6 +1,6 @@
-"""The sidecar's `run` with what only tests may choose: short protocol times and a point to die at.
+"""The sidecar's `run` with what only tests may choose: short times, a death, a wrong clock.
 
-Both are composed here, in test code; production reads neither from anywhere.
+All are composed here, in test code; production reads none of them from anywhere.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ from typing import Any
 
 from sidecar import app
 from sidecar.adapters.file_spool import FileSpool
+from sidecar.adapters.system import SystemClock
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.spooled import PairReceived, SpoolEntry
 from sidecar.settings import Settings, load
 
 
 def main(spec: dict[str, Any]) -> int:
-    """Run a sidecar on the process environment; ``spec``: ``times`` and ``dies_after``."""
+    """Run a sidecar on the process environment.
+
+    ``spec``: ``times``, ``dies_after`` and ``clock_ahead_s``.
+    """
     if spec.get("dies_after") == "spooled":
         _die_once_a_pair_is_on_disk()
+    if spec.get("clock_ahead_s"):
+        _set_wall_clock(spec["clock_ahead_s"])
     settings = load(os.environ)  # noqa: TID251 - this is the command line of the test process
     if not isinstance(settings, Settings):
         for problem in settings:
@@ -39,6 +45,15 @@ def _die_once_a_pair_is_on_disk() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     FileSpool.write = write_and_die  # type: ignore[method-assign]
+
+
+def _set_wall_clock(ahead_s: float) -> None:
+    now_s = SystemClock.now_s
+
+    def skewed_s(self: SystemClock) -> float:
+        return now_s(self) + ahead_s
+
+    SystemClock.now_s = skewed_s  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -274,7 +274,7 @@ class Reconciler:
         if held is None:
             return
         generation = held.pair.generation
-        if hint.consent_id != held.pair.consent.id:
+        if hint.consent_id != held.pair.consent.id or hint.generation < generation:
             await self._parts.committer.offer(held, is_live=False)
         elif hint.generation > generation or (
             hint.generation == generation and hint.state is GrantState.REVOKED

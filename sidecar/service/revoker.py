@@ -136,13 +136,16 @@ class Revoker:
         )
         if failure is None:
             return None
-        return self._judge(order, begun.record, failure)
+        return await self._judge(order, begun.record, failure)
 
-    def _judge(
+    async def _judge(
         self, order: RevocationOrdered, record: GrantRecord, failure: TokenFailure
     ) -> RevocationKept | None:
         retry_in_s = max(self._parts.times.revoke_retry_s, failure.retry_after_s or 0.0)
         is_done = failure.disposition is Disposition.DONE
+        if is_done:
+            heal_s = await self._until_believed_s(record)
+            is_done, retry_in_s = heal_s <= 0, max(retry_in_s, heal_s)
         self._parts.observer.observe(
             TokenRequestFailed(
                 grant=order.grant,
@@ -159,6 +162,18 @@ class Revoker:
         assert isinstance(reading, RevokeDone | TokenFailure)  # noqa: S101 - revoke brings no pair
         self._parts.gate.learn(failure)
         return failure
+
+    async def _until_believed_s(self, record: GrantRecord) -> float:
+        """Return for how long "I do not know this token" may mean that its successor lives.
+
+        Where the token may have been spent, or the store may have forgotten that it was, the fleet
+        is given the time to bring the successor; it is what must be revoked then.
+        """
+        moment = await self._parts.store.probe()
+        if record.marks == 0 and record.committed_run_id == moment.run_id:
+            return 0.0
+        heal_ms = int(self._parts.times.heal_s * 1000)
+        return (record.changed_at_ms + heal_ms - moment.now_ms) / 1000
 
     async def _finish(self, order: RevocationOrdered, record: GrantRecord) -> bool:
         """Leave the tombstone; ``False``: a newer pair came meanwhile and must be revoked too."""

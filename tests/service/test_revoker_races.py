@@ -164,6 +164,7 @@ async def test_an_order_carried_out_in_an_emptied_store_keeps_the_pair_to_revoke
     """H7: the store forgot the token and so Akoya was not told; the replay brings it up again."""
     fleet = Fleet(times=ProtocolTimes(store_probe_every_s=30.0))
     peer = await fleet.with_expired_grant()
+    peer.store.is_deaf = True
     fleet.idp.plan.append(refusal(429, "slow_down", retry_after_s=10.0))
     await peer.revoke()
     fleet.restart_store({})
@@ -350,4 +351,27 @@ async def test_a_silent_token_service_holds_no_revocation_up_for_good() -> None:
 
     assert isinstance(await ordering, RevocationKept)
     assert _is_revoked(fleet, peer)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_revocation_that_akoya_did_not_understand_waits_for_the_successor() -> None:
+    """After a rollback the token told may be spent: its successor is revoked, whenever it comes."""
+    fleet = Fleet()
+    peer, other = await fleet.with_expired_grant(), await fleet.peer("b")
+    older = dict(fleet.store.records)
+    assert bearer_of(await other.ask())
+    await other.rest()
+    other.store.is_away = True
+    fleet.restart_store(older)
+
+    outcome = await peer.revoke()
+    fleet.restart_store({})
+    await asyncio.sleep(30)
+    other.store.is_away = False
+    await asyncio.sleep(700)
+
+    assert isinstance(outcome, RevocationKept)
+    assert _is_revoked(fleet, peer)
+    assert peer.leftovers() == other.leftovers() == []
     await fleet.end()

@@ -15,6 +15,7 @@ from sidecar.domain.events import Event
 from sidecar.domain.record import ConsentId, GrantId, GrantKey, GrantRecord, GrantState, RunId
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import SpoolEntry, SpoolState
+from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.domain.wire import TokenReply, TokenRequest
 
 
@@ -260,6 +261,22 @@ class TokenStore(Agenda, Protocol):
 
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Return whether the caller alone in the fleet may try, once in `ttl_ms`."""
+        ...
+
+    async def throttle(self, step: ThrottleStep) -> tuple[Throttle, bool]:
+        """Take one step on the fleet's throttle; return what `sidecar.domain.throttle` says."""
+        ...
+
+    async def reserve_settlement(self, grant: GrantId, *, window_ms: int, most: int | None) -> bool:
+        """Return whether the grant may be settled: it is one of at most `most` in any window.
+
+        Safe to repeat: a grant has one reservation in a window, whoever asks for it.
+
+        Args:
+            grant: Which grant.
+            window_ms: How long a reservation counts.
+            most: ``None``: any number.
+        """
         ...
 
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Final, final
 
+from sidecar.domain import throttle as rules
 from sidecar.domain import transitions
 from sidecar.domain.commands import (
     BeginRevocation,
@@ -28,6 +29,7 @@ from sidecar.domain.commands import (
 )
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.scheduling import shard_of
+from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.ports import Clock, Distress, DueGrant, FeedEntry, Notice, StoreUnavailable
 
 FEED_ENTRIES: Final = 10_000
@@ -59,6 +61,8 @@ class MemoryTokenStore:
         canaries: Until when each canary is taken.
         due: The schedule: when each grant is due.
         used: When each grant was last used.
+        held_back: What holds the fleet back.
+        settlements: When each settlement of the running window was reserved.
         notices: Every notice published so far.
         distress: Every call to the fleet so far.
     """
@@ -75,6 +79,8 @@ class MemoryTokenStore:
         self.canaries: dict[str, int] = {}
         self.due: dict[GrantId, int] = {}
         self.used: dict[GrantId, int] = {}
+        self.held_back = Throttle()
+        self.settlements: dict[GrantId, int] = {}
         self.notices: list[Notice] = []
         self.distress: list[Distress] = []
         self._clock = clock
@@ -206,6 +212,25 @@ class MemoryTokenStore:
         for grant in [g for g, at in _of_shard(shard, self.used).items() if at < before_ms]:
             del self.used[grant]
         self._end()
+
+    async def throttle(self, step: ThrottleStep) -> tuple[Throttle, bool]:
+        """Take one step on the fleet's throttle."""
+        self._begin()
+        self.held_back, is_granted = rules.take(self.held_back, step, self.now_ms)
+        self._end()
+        return self.held_back, is_granted
+
+    async def reserve_settlement(self, grant: GrantId, *, window_ms: int, most: int | None) -> bool:
+        """Return whether the grant may be settled in the running window."""
+        self._begin()
+        since_ms = self.now_ms - window_ms
+        running = {each: at_ms for each, at_ms in self.settlements.items() if at_ms > since_ms}
+        is_reserved = grant in running or most is None or len(running) < most
+        if is_reserved:
+            running.setdefault(grant, self.now_ms)
+        self.settlements = running
+        self._end()
+        return is_reserved
 
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Append a change of state to the feed."""

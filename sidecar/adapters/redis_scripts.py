@@ -37,7 +37,13 @@ from sidecar.domain.transitions import AnyCommand
 
 Argument = str | bytes | int
 
-WITHOUT_RECORD: Final = (StoreOperation.PROBE, StoreOperation.MEET, StoreOperation.TAKE_DUE)
+WITHOUT_RECORD: Final = (
+    StoreOperation.PROBE,
+    StoreOperation.MEET,
+    StoreOperation.TAKE_DUE,
+    StoreOperation.THROTTLE,
+    StoreOperation.RESERVE,
+)
 OF_COMMANDS: Final = (
     StoreOperation.ACQUIRE,
     StoreOperation.MARK,
@@ -156,6 +162,7 @@ def _acquire(command: Acquire) -> Call:
         0 if met is None else met.met_at_ms,
         command.lease_ms,
         command.quarantine_ms,
+        int(command.may_probe),
     )
 
 

@@ -35,11 +35,13 @@ from sidecar.adapters.redis_hints import hints_of
 from sidecar.adapters.redis_scan import page_of_hashes
 from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
 from sidecar.adapters.redis_server import RedisServer
+from sidecar.adapters.redis_throttle import answer_of, arguments_of
 from sidecar.adapters.redis_topology import topology_of
 from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
+from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.domain.transitions import AnyCommand
 from sidecar.ports import (
     Clock,
@@ -197,6 +199,19 @@ class RedisTokenStore:
         """Forget every use of one shard before an instant."""
         async with self._asked(StoreOperation.USES):
             await self._ask("ZREMRANGEBYSCORE", self._used(shard), "-inf", f"({before_ms}")
+
+    async def throttle(self, step: ThrottleStep) -> tuple[Throttle, bool]:
+        """Take one step on the fleet's throttle."""
+        async with self._asked(StoreOperation.THROTTLE):
+            key = f"{self._prefix}:throttle"
+            return answer_of(await self._run(StoreOperation.THROTTLE, key, *arguments_of(step)))
+
+    async def reserve_settlement(self, grant: GrantId, *, window_ms: int, most: int | None) -> bool:
+        """Return whether the grant may be settled in the running window."""
+        async with self._asked(StoreOperation.RESERVE):
+            key = f"{self._prefix}:settlements"
+            limit = -1 if most is None else most
+            return bool(await self._run(StoreOperation.RESERVE, key, grant, window_ms, limit))
 
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Append a change of state to the feed."""

@@ -45,6 +45,8 @@ def verdict_of(reply: Sequence[Any]) -> object:  # noqa: PLR0912 - one case a ve
             return commands.BackingOff(until_ms=until_ms)
         case [b"busy", int(until_ms)]:
             return commands.Busy(until_ms=until_ms)
+        case [b"probe_withheld"]:
+            return commands.ProbeWithheld()
         case [b"done"]:
             return commands.Done()
         case [b"refused"]:

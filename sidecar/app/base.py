@@ -14,7 +14,7 @@ from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.system import SystemClock, SystemEntropy
-from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
+from sidecar.domain.policy import ProbePolicy, ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer
 from sidecar.service.store_clock import StoreClock
@@ -89,6 +89,8 @@ def _policy(settings: Settings) -> RefreshPolicy:
         max_age_s=int(settings.id_token_max_age_s),
         wait_s=settings.refresh_wait_s,
         exchange_wait_s=settings.idp_timeout_s,
+        probes=ProbePolicy(settings.probe_policy),
+        brake_limit=settings.brake_limit,
     )
 
 

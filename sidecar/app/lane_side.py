@@ -15,20 +15,26 @@ from typing import Self
 from sidecar.adapters.http_idp import HttpIdentityProvider
 from sidecar.adapters.loop_thread import LoopThread
 from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.adapters.secret_file import SecretFile
 from sidecar.app.base import Base
 from sidecar.app.upkeep import kept
 from sidecar.domain.record import BootId
+from sidecar.domain.secret import Secret
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
 from sidecar.ports import StoreUnavailable
 from sidecar.service.app_requests import TokenRequests
+from sidecar.service.bank_breakers import BankBreakers
 from sidecar.service.berths import BerthLimits, Berths
-from sidecar.service.claim_parts import ClaimParts, Identity
+from sidecar.service.brake import Brake
+from sidecar.service.claim_parts import ClaimParts, Identity, Restraints
 from sidecar.service.committer import Committer
 from sidecar.service.cooler import Cooler
 from sidecar.service.credentials_gate import CredentialsGate
+from sidecar.service.fleet_throttle import FleetThrottle
 from sidecar.service.journal import Journal
 from sidecar.service.lane import ClaimLane
 from sidecar.service.obtainer import Obtainer
+from sidecar.service.owner_repeats import OwnerRepeats
 from sidecar.service.planner import Planner
 from sidecar.service.reconciler import Crew, Reconciler
 from sidecar.service.refresher import Refresher
@@ -38,7 +44,7 @@ from sidecar.service.settler import Settler
 from sidecar.service.steward import Steward
 from sidecar.service.store_watch import StoreWatch
 from sidecar.service.sweeper import Sweeper
-from sidecar.settings import Settings
+from sidecar.settings.forms import VISIBLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,22 +150,21 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
         entropy=base.entropy,
         observer=observer,
     )
+    restraints = _restraints(base, store)
     return ClaimParts(
         store=store,
         journal=journal,
         committer=committer,
         planner=planner,
-        settler=Settler(store=store, observer=observer),
-        gate=CredentialsGate(
-            store=store, observer=observer, canary_every_s=base.times.canary_every_s
-        ),
+        settler=Settler(store=store, brake=restraints.brake, observer=observer),
+        restraints=restraints,
         idp=HttpIdentityProvider(
             idp_url=settings.effective_idp_url,
             connect_timeout_s=settings.idp_connect_timeout_s,
             ca_file=None if settings.ca_file is None else Path(settings.ca_file),
             egress_proxy=None if proxy is None else proxy.reveal(),
         ),
-        requests=_token_requests(settings),
+        requests=_token_requests(base),
         vault=base.vault,
         store_clock=base.store_clock,
         clock=base.clock,
@@ -171,12 +176,44 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
     )
 
 
-def _token_requests(settings: Settings) -> TokenRequests:
-    credentials = ClientCredentials(
-        client_id=settings.akoya_client_id, client_secret=settings.akoya_client_secret
+def _restraints(base: Base, store: RedisTokenStore) -> Restraints:
+    throttle = FleetThrottle(store=store, observer=base.observer)
+    return Restraints(
+        brake=Brake(
+            throttle=throttle,
+            store=store,
+            store_clock=base.store_clock,
+            limit=base.policy.brake_limit,
+        ),
+        gate=CredentialsGate(
+            throttle=throttle,
+            store_clock=base.store_clock,
+            canary_every_s=base.times.canary_every_s,
+        ),
+        banks=BankBreakers(clock=base.clock, observer=base.observer),
+        repeats=OwnerRepeats(clock=base.clock, observer=base.observer),
     )
+
+
+def _token_requests(base: Base) -> TokenRequests:
+    settings = base.settings
+    secret = _client_secret(base)
     return TokenRequests(
-        credentials=lambda: credentials,
+        credentials=lambda: ClientCredentials(
+            client_id=settings.akoya_client_id, client_secret=secret()
+        ),
         refresh_auth=RefreshAuth(settings.refresh_auth),
         revoke_path=settings.revoke_path,
     )
+
+
+def _client_secret(base: Base) -> Callable[[], Secret]:
+    given = base.settings.akoya_client_secret
+    if given.file is None:
+        return lambda: given.secret
+    return SecretFile(
+        Path(given.file),
+        first=given.secret,
+        accepts=lambda text: VISIBLE.fullmatch(text) is not None,
+        observer=base.observer,
+    ).current

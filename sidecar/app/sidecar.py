@@ -48,7 +48,7 @@ class Sidecar:
             vitals=Vitals(
                 watch=self._lane_side.watch,
                 journal=self._lane_side.parts.journal,
-                gate=self._lane_side.parts.gate,
+                restraints=self._lane_side.parts.restraints,
                 lane=self._lane_side.lane,
                 observer=self._base.observer,
                 clock=self._base.clock,

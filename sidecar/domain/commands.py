@@ -131,6 +131,11 @@ class Busy:
     until_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeWithheld:
+    """A claim's owner is gone and its hold is over; the caller may not ask again for it."""
+
+
 AcquireVerdict = (
     Missing
     | Dead
@@ -142,6 +147,7 @@ AcquireVerdict = (
     | HealingOver
     | BackingOff
     | Busy
+    | ProbeWithheld
 )
 
 
@@ -299,6 +305,8 @@ class Acquire(Command[AcquireVerdict]):
     Attributes:
         incarnation: The incarnation the caller has announced to the fleet, if any.
         quarantine_ms: How long claims stop after the store's incarnation was first met.
+        may_probe: Whether the caller may present a token again whose answer nobody is known to
+            hold.
     """
 
     claim_id: ClaimId
@@ -308,6 +316,7 @@ class Acquire(Command[AcquireVerdict]):
     incarnation: Incarnation | None
     lease_ms: int
     quarantine_ms: int
+    may_probe: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

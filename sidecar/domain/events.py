@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.throttle import BrakeCause
 from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
 
 
@@ -114,7 +115,7 @@ class Mend(StrEnum):
 
 
 class BreakerName(StrEnum):
-    """The breakers that stop token requests."""
+    """The breakers that stop token requests of the whole fleet."""
 
     CREDENTIALS = "credentials"
 
@@ -136,6 +137,8 @@ class StoreOperation(StrEnum):
     EVENTS = "events"
     AGREE = "agree"
     CANARY = "canary"
+    THROTTLE = "throttle"
+    RESERVE = "reserve"
     ACQUIRE = "acquire"
     MARK = "mark"
     KEEP = "keep"
@@ -308,6 +311,16 @@ class ClaimSlowed:
     grant: GrantId
     provider: str
     waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryWithheld:
+    """An ambiguous try is not repeated now: the repeats of this sidecar are used up for a while."""
+
+    event: ClassVar[str] = "claim.retry_withheld"
+
+    grant: GrantId
+    provider: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -549,6 +562,55 @@ class BreakerClosed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderBreakerOpened:
+    """Too many token requests of one bank failed: its refreshes stop, but for a canary."""
+
+    event: ClassVar[str] = "provider_breaker.opened"
+
+    provider: str
+    reason: FailureReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderBreakerClosed:
+    """The bank's refreshes flow again."""
+
+    event: ClassVar[str] = "provider_breaker.closed"
+
+    provider: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrakePulled:
+    """Many users seem to lose their consent at once: claims and settlements of the fleet stop.
+
+    Attributes:
+        grants: How many grants there were at the last count.
+    """
+
+    event: ClassVar[str] = "brake.pulled"
+
+    cause: BrakeCause
+    grants: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeReleased:
+    """A person let the brake go: what is in doubt is settled, and claims flow again."""
+
+    event: ClassVar[str] = "brake.released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSecretRead:
+    """The file of the app's secret changed; `is_usable`: the new one is used from now on."""
+
+    event: ClassVar[str] = "client_secret.read"
+
+    is_usable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrantsCounted:
     """The fleet's grants by state, as the API names them (metric only).
 
@@ -685,6 +747,7 @@ Event = (
     | TokenSent
     | ClaimEndedAs
     | ClaimSlowed
+    | RetryWithheld
     | ClaimVetoed
     | PairCommitted
     | GrantDoubted
@@ -708,6 +771,11 @@ Event = (
     | StoreReincarnated
     | BreakerOpened
     | BreakerClosed
+    | ProviderBreakerOpened
+    | ProviderBreakerClosed
+    | BrakePulled
+    | BrakeReleased
+    | ClientSecretRead
     | GrantsCounted
     | StoreSwept
     | SpoolResealed

@@ -26,6 +26,7 @@ class FailureReason(StrEnum):
     REDIRECT_URI_MISMATCH = "redirect_uri_mismatch"
     GRANT_TYPE_INVALID = "grant_type_invalid"
     CLIENT_CREDENTIALS_INVALID = "client_credentials_invalid"
+    ENDPOINT_REFUSED = "endpoint_refused"
     REFRESH_TOKEN_MISSING = "refresh_token_missing"  # noqa: S105 - a reason, no token
     REFRESH_TOKEN_CLAIMED = "refresh_token_claimed"  # noqa: S105 - a reason, no token
     REFRESH_TOKEN_EXPIRED = "refresh_token_expired"  # noqa: S105 - a reason, no token
@@ -62,6 +63,7 @@ DISPOSITIONS: Final[dict[FailureReason, Disposition]] = {
     FailureReason.REDIRECT_URI_MISMATCH: Disposition.OPERATOR,
     FailureReason.GRANT_TYPE_INVALID: Disposition.OPERATOR,
     FailureReason.CLIENT_CREDENTIALS_INVALID: Disposition.OPERATOR,
+    FailureReason.ENDPOINT_REFUSED: Disposition.OPERATOR,
     FailureReason.REFRESH_TOKEN_MISSING: Disposition.IN_DOUBT,
     FailureReason.REFRESH_TOKEN_CLAIMED: Disposition.IN_DOUBT,
     FailureReason.REFRESH_TOKEN_EXPIRED: Disposition.IN_DOUBT,
@@ -92,6 +94,11 @@ HINTS: Final[dict[FailureReason, str]] = {
     FailureReason.CLIENT_CREDENTIALS_INVALID: (
         "Akoya refused the client id or secret; check SIDECAR_AKOYA_CLIENT_ID, its secret and "
         "SIDECAR_AKOYA_ENVIRONMENT. No grant is blamed and no refresh token was spent."
+    ),
+    FailureReason.ENDPOINT_REFUSED: (
+        "Akoya's token service, or something before it, takes no such request from here; check "
+        "SIDECAR_IDP_URL, SIDECAR_REVOKE_PATH, SIDECAR_EGRESS_PROXY and Akoya's list of addresses. "
+        "No grant is blamed and no refresh token was spent."
     ),
     FailureReason.REFRESH_TOKEN_MISSING: (
         "Akoya says that the request carried no refresh token, although it did; "
@@ -141,6 +148,7 @@ OPERATION_REASONS: Final[dict[Operation, tuple[FailureReason, ...]]] = {
         FailureReason.REDIRECT_URI_MISMATCH,
         FailureReason.GRANT_TYPE_INVALID,
         FailureReason.CLIENT_CREDENTIALS_INVALID,
+        FailureReason.ENDPOINT_REFUSED,
         FailureReason.RATE_LIMITED,
         FailureReason.SERVER_ERROR,
         FailureReason.UNREACHABLE,
@@ -151,6 +159,7 @@ OPERATION_REASONS: Final[dict[Operation, tuple[FailureReason, ...]]] = {
     Operation.REFRESH: (
         FailureReason.GRANT_TYPE_INVALID,
         FailureReason.CLIENT_CREDENTIALS_INVALID,
+        FailureReason.ENDPOINT_REFUSED,
         FailureReason.REFRESH_TOKEN_MISSING,
         FailureReason.REFRESH_TOKEN_CLAIMED,
         FailureReason.REFRESH_TOKEN_EXPIRED,
@@ -166,6 +175,7 @@ OPERATION_REASONS: Final[dict[Operation, tuple[FailureReason, ...]]] = {
         FailureReason.REVOKE_REJECTED,
         FailureReason.TOKEN_TYPE_HINT_UNSUPPORTED,
         FailureReason.CLIENT_CREDENTIALS_INVALID,
+        FailureReason.ENDPOINT_REFUSED,
         FailureReason.RATE_LIMITED,
         FailureReason.SERVER_ERROR,
         FailureReason.UNREACHABLE,

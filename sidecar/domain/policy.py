@@ -80,6 +80,17 @@ class RefreshAhead(StrEnum):
     """None: a grant is refreshed when it is used and its token has expired."""
 
 
+class ProbePolicy(StrEnum):
+    """Who may present a refresh token again whose answer died with its owner."""
+
+    AFTER_HOLD = "after_hold"
+    """Anybody, once the hold is over."""
+    OWNER_ONLY = "owner_only"
+    """The owner's own restart; a stranger where a person orders it."""
+    MANUAL = "manual"
+    """Nobody, but where a person orders it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPolicy:
     """What operators may choose about refreshing.
@@ -92,6 +103,8 @@ class RefreshPolicy:
         max_age_s: Upper bound on the trusted life of an id_token.
         wait_s: How long a request waits for a refresh.
         exchange_wait_s: How long a caller of the grants API waits for Akoya.
+        probes: Who may present a token again whose answer died with its owner.
+        brake_limit: Grants that may be settled in ten minutes; ``None``: by their number.
     """
 
     lead_s: float | None = None
@@ -101,6 +114,8 @@ class RefreshPolicy:
     max_age_s: int = 86400
     wait_s: float = 10.0
     exchange_wait_s: float = 15.0
+    probes: ProbePolicy = ProbePolicy.AFTER_HOLD
+    brake_limit: int | None = None
 
     @property
     def is_ahead(self) -> bool:

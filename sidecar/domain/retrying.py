@@ -1,7 +1,8 @@
-"""Whether a GET is repeated after the upstream failed, and after which pause: pure decisions.
+"""Whether a failed request is repeated, and a GET after which pause: pure decisions.
 
 A budget bounds the repeats of all requests together, so that retries cannot turn an outage of the
-upstream into a storm. It does not know what was asked; the caller offers only what may be repeated.
+other side into a storm. It does not know what was asked; the caller offers only what may be
+repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +15,28 @@ RETRIED_STATUSES: Final = frozenset({408, 429}) | frozenset(range(500, 600))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetTerms:
+    """How many repeats all requests together may make.
+
+    Attributes:
+        share: Repeats for each request, on the long run.
+        floor: Repeats that even a quiet sidecar may make.
+        floor_refill_per_s: How fast the floor fills up again.
+        limit: What a busy sidecar saves up, at most.
+    """
+
+    share: float = 0.2
+    floor: float = 3.0
+    floor_refill_per_s: float = 0.1
+    limit: float = 100.0
+
+
+OF_CLAIMS: Final = BudgetTerms(share=0.1, floor=20.0, floor_refill_per_s=0.2)
+"""Repeats of ambiguous claims by their owner. The floor is a handful of claims with all of theirs:
+each may save a token, so a quiet sidecar must not lack them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often and how fast to repeat.
 
@@ -22,20 +45,14 @@ class RetryPolicy:
         first_pause_s: Before the first repeat; doubled for each further one.
         pause_limit_s: A pause never grows beyond it.
         patience_s: A `Retry-After` beyond it is the client's to wait for.
-        budget_share: Repeats for each request, on the long run.
-        budget_floor: Repeats that even a quiet sidecar may make.
-        floor_refill_per_s: How fast the floor fills up again.
-        budget_limit: What a busy sidecar saves up, at most.
+        budget: How many repeats all requests together may make.
     """
 
     retries: int = 0
     first_pause_s: float = 0.2
     pause_limit_s: float = 2.0
     patience_s: float = 5.0
-    budget_share: float = 0.2
-    budget_floor: float = 3.0
-    floor_refill_per_s: float = 0.1
-    budget_limit: float = 100.0
+    budget: BudgetTerms = BudgetTerms()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +83,18 @@ class GiveUp:
 RetryDecision = RetryAfterPause | GiveUp
 
 
-def deposit_request(budget: RetryBudget, *, policy: RetryPolicy, now_s: float) -> RetryBudget:
+def deposit_request(budget: RetryBudget, *, terms: BudgetTerms, now_s: float) -> RetryBudget:
     """Return the budget after one more request at `now_s`."""
-    refilled = budget.balance + (now_s - budget.at_s) * policy.floor_refill_per_s
-    balance = max(budget.balance, min(refilled, policy.budget_floor))
-    return RetryBudget(balance=min(balance + policy.budget_share, policy.budget_limit), at_s=now_s)
+    refilled = budget.balance + (now_s - budget.at_s) * terms.floor_refill_per_s
+    balance = max(budget.balance, min(refilled, terms.floor))
+    return RetryBudget(balance=min(balance + terms.share, terms.limit), at_s=now_s)
+
+
+def withdraw(budget: RetryBudget) -> RetryBudget | None:
+    """Return the budget after one repeat; ``None``: it is used up."""
+    if budget.balance < 1:
+        return None
+    return RetryBudget(balance=budget.balance - 1, at_s=budget.at_s)
 
 
 def decide_retry(
@@ -90,15 +114,14 @@ def decide_retry(
         retry_after_s: What the upstream asked for, or ``None``.
         jitter: A random number in [0, 1).
     """
-    if repeats >= policy.retries or budget.balance < 1:
+    remaining = withdraw(budget)
+    if repeats >= policy.retries or remaining is None:
         return GiveUp()
     if retry_after_s is not None and retry_after_s > policy.patience_s:
         return GiveUp()
     grown_s = min(policy.first_pause_s * 2**repeats, policy.pause_limit_s)
     pause_s = max(grown_s * (0.5 + jitter / 2), retry_after_s or 0.0)
-    return RetryAfterPause(
-        pause_s=pause_s, budget=RetryBudget(balance=budget.balance - 1, at_s=budget.at_s)
-    )
+    return RetryAfterPause(pause_s=pause_s, budget=remaining)
 
 
 def parse_retry_after(value: bytes, *, now_s: float) -> float | None:

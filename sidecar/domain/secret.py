@@ -6,9 +6,11 @@ easy to search for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final, NoReturn, final
 
 MASK: Final = "****"
+LARGEST_SECRET_BYTES: Final = 65536
 
 
 @final
@@ -45,3 +47,22 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         message = "a secret is never pickled"
         raise TypeError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class FiledSecret:
+    """A secret, and the file from which it can be read anew, if it came from one."""
+
+    secret: Secret
+    file: str | None = field(default=None, compare=False)
+
+
+def text_of_secret(content: bytes) -> str | None:
+    """Return what a file with a secret holds, less its line end; ``None``: it holds none."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    if not text or len(content) > LARGEST_SECRET_BYTES:
+        return None
+    return text.rstrip("\r\n")

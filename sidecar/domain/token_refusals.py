@@ -9,6 +9,7 @@ It must not know what follows from a reason (see `sidecar.domain.failure`), nor 
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,7 @@ class _Rule:
 
     reason: FailureReason
     operations: frozenset[Operation] = frozenset(Operation)
-    statuses: range
+    statuses: Container[int]
     errors: frozenset[str] = frozenset()
     says: str = ""
 
@@ -38,6 +39,7 @@ class _Rule:
 
 _400: Final = range(400, 401)
 _4XX: Final = range(400, 500)
+_NOT_TAKEN: Final = frozenset({403, 404, 405, 415})
 _OBTAIN: Final = frozenset({Operation.OBTAIN})
 _REFRESH: Final = frozenset({Operation.REFRESH})
 _REVOKE: Final = frozenset({Operation.REVOKE})
@@ -84,6 +86,8 @@ _RULES: Final[tuple[_Rule, ...]] = (
     _Rule(reason=_R.REVOKE_REJECTED, operations=_REVOKE, statuses=_400, errors=_INVALID_REQUEST),
     _Rule(reason=_R.TOKEN_TYPE_HINT_UNSUPPORTED, operations=_REVOKE, statuses=_400,
           errors=frozenset({"unsupported_token_type"})),
+    # Nobody there, or nobody who takes it: wrong addresses, a firewall.
+    _Rule(reason=_R.ENDPOINT_REFUSED, statuses=_NOT_TAKEN),
 )
 # fmt: on
 

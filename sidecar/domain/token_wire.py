@@ -137,6 +137,7 @@ def fate_of(failure: TokenFailure) -> ClaimFate:
             | FailureReason.REDIRECT_URI_MISMATCH
             | FailureReason.GRANT_TYPE_INVALID
             | FailureReason.CLIENT_CREDENTIALS_INVALID
+            | FailureReason.ENDPOINT_REFUSED
             | FailureReason.REVOKE_REJECTED
             | FailureReason.TOKEN_TYPE_HINT_UNSUPPORTED
             | FailureReason.RATE_LIMITED

@@ -37,6 +37,7 @@ from sidecar.domain.commands import (
     Missing,
     Moment,
     NewIncarnation,
+    ProbeWithheld,
     Quarantined,
     Refused,
     Release,
@@ -86,6 +87,9 @@ def acquire(
     refusal = _refusal(record, moment.now_ms)
     if refusal is not None:
         return record, refusal
+    is_probe = record.state is GrantState.SENDING or record.is_probe
+    if is_probe and not command.may_probe:
+        return record, ProbeWithheld()
     leased = _leased(record, command, moment)
     return leased, Leased(record=leased)
 

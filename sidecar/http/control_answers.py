@@ -152,6 +152,11 @@ def after_revoke(answer: RevokeAnswer, *, key: GrantKey, grant: GrantId) -> Answ
             assert_never(answer)
 
 
+def after_release(answer: Postponed | None) -> Answer | Problem:
+    """Answer `POST /brake/release`."""
+    return Answer(status=NO_CONTENT) if answer is None else postponed(answer)
+
+
 def after_page(answer: GrantPage | EventPage | CursorUnknown | Postponed) -> Answer | Problem:
     """Answer `GET /grants` and `GET /events`."""
     match answer:

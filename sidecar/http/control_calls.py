@@ -16,13 +16,13 @@ from sidecar.domain.record import GrantId, GrantKey, GrantState
 from sidecar.domain.request_target import is_provider
 from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
 from sidecar.http.control_answers import (
-    NO_CONTENT,
     OK,
     Answer,
     after_import,
     after_obtain,
     after_page,
     after_read,
+    after_release,
     after_revoke,
 )
 from sidecar.http.control_input import Fields, parse_object, parse_query
@@ -111,7 +111,7 @@ class ControlCalls:
             case Route.AUTHORIZE_URL:
                 return Answered(answer=self._authorize_url(query))
             case Route.RELEASE_BRAKE:
-                return _release_brake(query, parse_object(asked.body))
+                return await self._release_brake(query, parse_object(asked.body))
             case (
                 Route.READ | Route.TAKE_OVER | Route.REVOKE | Route.REFRESH | Route.INVALIDATE
             ) as route:
@@ -206,6 +206,12 @@ class ControlCalls:
             return Answered(answer=invalid(query.errors))
         return Answered(answer=after_page(await self._desk.events(cursor=cursor, limit=limit)))
 
+    async def _release_brake(self, query: Fields, body: Fields) -> Answered:
+        errors = (*query.errors, *body.errors)
+        if errors:
+            return Answered(answer=invalid(errors))
+        return Answered(answer=after_release(await self._desk.release_brake()))
+
     def _authorize_url(self, query: Fields) -> Answer | Problem:
         provider = query.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
         state = query.text("state", accepts=grant_input.is_consent_state, rule=_STATE_RULE)
@@ -238,12 +244,6 @@ class ControlCalls:
             rule="an RFC 3339 instant, at most 5 minutes from now",
         )
         return None if text is None else grant_input.parse_consent_instant_ms(text, now_s=now_s)
-
-
-def _release_brake(query: Fields, body: Fields) -> Answered:
-    """Let go the brake; none is engaged, so what is wanted is the case already."""
-    errors = (*query.errors, *body.errors)
-    return Answered(answer=invalid(errors) if errors else Answer(status=NO_CONTENT))
 
 
 def _page_of(query: Fields) -> tuple[str, int]:

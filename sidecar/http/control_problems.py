@@ -87,6 +87,7 @@ FAILURE_STATUSES: Final[Mapping[FailureReason, int]] = {
     FailureReason.REDIRECT_URI_MISMATCH: 400,
     FailureReason.GRANT_TYPE_INVALID: 502,
     FailureReason.CLIENT_CREDENTIALS_INVALID: 502,
+    FailureReason.ENDPOINT_REFUSED: 502,
     FailureReason.REFRESH_TOKEN_MISSING: 401,
     FailureReason.REFRESH_TOKEN_CLAIMED: 401,
     FailureReason.REFRESH_TOKEN_EXPIRED: 401,

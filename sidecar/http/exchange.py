@@ -107,7 +107,7 @@ class Exchange:
         self._ports = ports
         self._policy = policy
         self._budget = RetryBudget(
-            balance=policy.budget_floor, at_s=ports.clock.elapsed_s() if policy.retries else 0.0
+            balance=policy.budget.floor, at_s=ports.clock.elapsed_s() if policy.retries else 0.0
         )
 
     async def carry_out(
@@ -157,7 +157,9 @@ class Exchange:
         since_s = clock.elapsed_s()
         try:
             if self._policy.retries:
-                self._budget = deposit_request(self._budget, policy=self._policy, now_s=since_s)
+                self._budget = deposit_request(
+                    self._budget, terms=self._policy.budget, now_s=since_s
+                )
             question = Question(
                 method=call.method,
                 target=call.admitted.target,

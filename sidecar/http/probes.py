@@ -64,6 +64,7 @@ def _answer(report: HealthReport, *, is_good: bool) -> web.Response:
         "store": "up" if report.store_up else "down",
         "spool": "writable" if report.spool_writable else "failing",
         "breaker": "open" if report.breaker_open else "closed",
+        "brake": "on" if report.brake_on else "off",
         "parked": report.parked,
     }
     return web.Response(

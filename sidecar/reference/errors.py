@@ -30,6 +30,7 @@ ANSWERS: Final[Mapping[FailureReason, str]] = {
     "400 `unsupported_grant_type`",
     FailureReason.CLIENT_CREDENTIALS_INVALID: "401 (or another 4xx) `invalid_client` or "
     "`unauthorized_client`",
+    FailureReason.ENDPOINT_REFUSED: "403, 404, 405 or 415 otherwise",
     FailureReason.REFRESH_TOKEN_MISSING: "400 `invalid_request`: no refresh token in request",
     FailureReason.REFRESH_TOKEN_CLAIMED: "400 `invalid_request`: invalid or claimed by another "
     "client",

@@ -83,7 +83,10 @@ class Broker:
     async def renew(self, key: GrantKey, *, known: Position, wait_s: float) -> RefreshOutcome:
         """Have the pair at `known` replaced now; for the grants API."""
         wish = RefreshWish(
-            grant=self._parts.vault.grant_id(key), provider=key.provider, known=known
+            grant=self._parts.vault.grant_id(key),
+            provider=key.provider,
+            known=known,
+            is_ordered=True,
         )
         return await self.flights.board(wish, wait_s=wait_s)
 

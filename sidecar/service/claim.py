@@ -42,7 +42,9 @@ from sidecar.domain.spooled import ClaimEnded
 from sidecar.domain.token_wire import ClaimFate, fate_of
 from sidecar.domain.tokens import TokenFailure
 from sidecar.ports import StoreUnavailable
+from sidecar.service.brake import HELD_S
 from sidecar.service.claim_parts import Announce, ClaimParts, Ticket
+from sidecar.service.settler import Settlement
 from sidecar.service.transmission import Delivered, Transmission, Unread, Vetoed
 
 
@@ -59,12 +61,16 @@ class Claim:
 
     async def run(self) -> None:
         """Carry the claim to its end; announces the outcome as soon as there is one."""
+        repeats = self._parts.restraints.repeats
+        repeats.note_claim()
         failure: TokenFailure | None = None
         for pause_s in (0.0, *self._parts.times.owner_retry_pauses_s):
             wait_s = max(pause_s, (failure.retry_after_s or 0.0) if failure else 0.0)
             if wait_s > self._parts.policy.wait_s:
                 break
             if failure is not None:
+                if not repeats.take(self._ticket.grant, self._ticket.provider):
+                    break
                 self._tell(failure, retry_in_s=wait_s)
             await asyncio.sleep(wait_s)
             presentation = await self._transmission.present()
@@ -87,7 +93,8 @@ class Claim:
 
     async def _ends_with(self, failure: TokenFailure) -> bool:
         """Draw the conclusion from a failure; return whether the claim is over."""
-        self._parts.gate.learn(failure)
+        self._parts.restraints.banks.learn(self._ticket.provider, failure)
+        await self._parts.restraints.gate.learn(failure)
         match fate_of(failure):
             case ClaimFate.DENIED:
                 await self._denied(failure)
@@ -102,9 +109,12 @@ class Claim:
                 return True
 
     async def _deliver(self, delivered: Delivered) -> None:
-        self._parts.gate.learn(None)
         await self._parts.committer.commit(delivered.received, is_live=True)
         self._announce(delivered.refreshed)
+        restraints = self._parts.restraints
+        restraints.banks.learn(self._ticket.provider, None)
+        restraints.brake.note_pair()
+        await restraints.gate.learn(None)
         taken_over = self._ticket.kind in (ClaimKind.PROBE, ClaimKind.ORPHAN)
         self._end(ClaimOutcome.TAKEN_OVER if taken_over else ClaimOutcome.WON)
 
@@ -163,8 +173,10 @@ class Claim:
                 self._announce(FoundNewer(record=verdict.record))
                 self._end(ClaimOutcome.WAITED)
             case CleanlyDenied():
+                await self._parts.restraints.brake.note_denial()
                 await self._settle(failure)
             case InDoubt():
+                await self._parts.restraints.brake.note_denial()
                 await self._doubt(failure, self._parts.store_clock.wait_s(verdict.until_ms))
             case BeingRevoked():
                 self._gone(GrantState.REVOKING, failure)
@@ -204,15 +216,20 @@ class Claim:
     async def _settle(self, failure: TokenFailure) -> None:
         settler, position = self._parts.settler, self._ticket.record.position
         try:
-            is_settled = await settler.settle(self._ticket.grant, position)
+            settlement = await settler.settle(self._ticket.grant, position)
         except StoreUnavailable:
             self._announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0, failure=failure))
             self._end(ClaimOutcome.IN_DOUBT)
             return
-        if is_settled:
-            self._gone(GrantState.REAUTH_REQUIRED, failure)
-            return
-        self._announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=0.0, failure=failure))
+        match settlement:
+            case Settlement.SETTLED:
+                self._gone(GrantState.REAUTH_REQUIRED, failure)
+                return
+            case Settlement.BRAKED:
+                obstacle, retry_in_s = Obstacle.BRAKE_ON, HELD_S
+            case Settlement.MOVED_ON:
+                obstacle, retry_in_s = Obstacle.HELD, 0.0
+        self._announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s, failure=failure))
         self._end(ClaimOutcome.IN_DOUBT)
 
     async def _doubt(self, failure: TokenFailure, heal_in_s: float) -> None:

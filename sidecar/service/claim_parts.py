@@ -15,9 +15,12 @@ from sidecar.domain.record import BootId, ClaimId, GrantId, GrantRecord, Positio
 from sidecar.domain.tokens import TokenPair
 from sidecar.ports import Clock, Entropy, IdentityProvider, Observer, TokenStore
 from sidecar.service.app_requests import TokenRequests
+from sidecar.service.bank_breakers import BankBreakers
+from sidecar.service.brake import Brake
 from sidecar.service.committer import Committer
 from sidecar.service.credentials_gate import CredentialsGate
 from sidecar.service.journal import Journal
+from sidecar.service.owner_repeats import OwnerRepeats
 from sidecar.service.planner import Planner
 from sidecar.service.settler import Settler
 from sidecar.service.store_clock import StoreClock
@@ -36,6 +39,16 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restraints:
+    """What keeps claims from leaving: for the fleet, for a bank, for this sidecar's repeats."""
+
+    brake: Brake
+    gate: CredentialsGate
+    banks: BankBreakers
+    repeats: OwnerRepeats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimParts:
     """Everything that a claim works with."""
 
@@ -44,7 +57,7 @@ class ClaimParts:
     committer: Committer
     planner: Planner
     settler: Settler
-    gate: CredentialsGate
+    restraints: Restraints
     idp: IdentityProvider
     requests: TokenRequests
     vault: Vault
@@ -59,11 +72,16 @@ class ClaimParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshWish:
-    """Somebody wants a newer pair than the one at `known`."""
+    """Somebody wants a newer pair than the one at `known`.
+
+    Attributes:
+        is_ordered: A person (or an app on the grants API) wants it, and answers for a probe.
+    """
 
     grant: GrantId
     provider: str
     known: Position
+    is_ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

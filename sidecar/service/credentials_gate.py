@@ -1,67 +1,61 @@
-"""Stops token requests when Akoya refuses the app's own credentials, so that no grant is blamed.
+"""Stops token requests when Akoya refuses the app itself, so that no grant is blamed.
 
-It knows the breaker's state of this sidecar and asks the store for the fleet's one canary.
+The breaker is the fleet's: two refusals in a row, whoever met them, stop everybody but one canary
+at a time, and the first answer to an app that is known lets everybody go on. It does not know what
+the request was for.
 """
 
 from __future__ import annotations
 
 from typing import final
 
-from sidecar.domain.breaker import CredentialsBreaker
-from sidecar.domain.events import BreakerClosed, BreakerName, BreakerOpened
-from sidecar.domain.failure import FailureReason
+from sidecar.domain.breaker import Hearing, hearing_of
+from sidecar.domain.throttle import CountAcceptance, CountRefusal, TakeCanary
 from sidecar.domain.tokens import TokenFailure
-from sidecar.ports import Observer, StoreUnavailable, TokenStore
-
-_NO_NEWS = frozenset(
-    {
-        FailureReason.UNREACHABLE,
-        FailureReason.ANSWER_LOST,
-        FailureReason.SERVER_ERROR,
-        FailureReason.RATE_LIMITED,
-        FailureReason.UNKNOWN,
-        FailureReason.MALFORMED_RESPONSE,
-    }
-)
-"""Failures that say nothing about the app's credentials."""
+from sidecar.ports import StoreUnavailable
+from sidecar.service.fleet_throttle import FleetThrottle
+from sidecar.service.store_clock import StoreClock
 
 
 @final
 class CredentialsGate:
-    """Decides whether a claim may leave, from what Akoya said to the last ones."""
+    """Decides whether a token request may leave, from what Akoya said to the last ones."""
 
-    def __init__(self, *, store: TokenStore, observer: Observer, canary_every_s: float) -> None:
-        self._store = store
-        self._observer = observer
+    def __init__(
+        self, *, throttle: FleetThrottle, store_clock: StoreClock, canary_every_s: float
+    ) -> None:
+        self._throttle = throttle
+        self._store_clock = store_clock
         self._canary_every_ms = int(canary_every_s * 1000)
-        self._breaker = CredentialsBreaker()
 
     @property
     def is_open(self) -> bool:
-        """Whether claims are stopped but for a canary."""
-        return self._breaker.is_open
+        """Whether token requests are stopped but for a canary."""
+        return self._throttle.seen.is_open
 
     async def lets_through(self) -> bool:
-        """Return whether a claim may leave now: always while closed, else one canary a time."""
-        if not self._breaker.is_open:
+        """Return whether a request may leave now: always while closed, else one canary a time."""
+        seen = self._throttle.seen
+        if not seen.is_open:
             return True
+        if seen.canary_at_ms > self._store_clock.now_ms():
+            return False
         try:
-            return await self._store.take_canary(
-                BreakerName.CREDENTIALS.value, self._canary_every_ms
-            )
+            return await self._throttle.take(TakeCanary(canary_ms=self._canary_every_ms))
         except StoreUnavailable:
             return False
 
-    def learn(self, failure: TokenFailure | None) -> None:
-        """Take in how a token request ended; ``None``: well."""
-        was_open = self._breaker.is_open
-        if failure is not None and failure.reason is FailureReason.CLIENT_CREDENTIALS_INVALID:
-            self._breaker = self._breaker.refused()
-            if self._breaker.is_open and not was_open:
-                self._observer.observe(
-                    BreakerOpened(name=BreakerName.CREDENTIALS, reason=failure.reason)
-                )
-        elif failure is None or failure.reason not in _NO_NEWS:
-            self._breaker = self._breaker.accepted()
-            if was_open:
-                self._observer.observe(BreakerClosed(name=BreakerName.CREDENTIALS))
+    async def learn(self, failure: TokenFailure | None) -> None:
+        """Take in how a token request ended; ``None``: well. What cannot be told now is let go."""
+        try:
+            match hearing_of(failure):
+                case Hearing.REFUSED if failure is not None:
+                    await self._throttle.take(
+                        CountRefusal(reason=failure.reason, canary_ms=self._canary_every_ms)
+                    )
+                case Hearing.ACCEPTED if self._throttle.seen.refusals:
+                    await self._throttle.take(CountAcceptance())
+                case _:
+                    pass
+        except StoreUnavailable:
+            return

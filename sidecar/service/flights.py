@@ -1,8 +1,8 @@
 """Single flight: however many callers want a newer pair than one they name, one wish goes out.
 
-A flight is keyed by grant, consent and rejected generation, so that a caller whose generation 5 was
-rejected is never satisfied by a flight that produces generation 5. Callers wait under their own
-deadline; a flight goes on when they leave, and a claim when the flight ends.
+A flight is keyed by its wish, which names the rejected generation, so that a caller whose
+generation 5 was rejected is never satisfied by a flight that produces generation 5. Callers wait
+under their own deadline; a flight goes on when they leave, and a claim when the flight ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Self, final
 
 from sidecar.domain.events import WorkFailed
 from sidecar.domain.outcomes import Obstacle, Postponed, RefreshOutcome
-from sidecar.domain.record import GrantId, Position
+from sidecar.domain.record import GrantId
 from sidecar.domain.tokens import TokenFailure
 from sidecar.service.claim_parts import RefreshWish
 from sidecar.service.lane import LaneWorkFailed
@@ -31,8 +31,8 @@ class Flights:
     def __init__(self, *, parts: ServingParts, landed: Landed) -> None:
         self._parts = parts
         self._landed = landed
-        self._flights: dict[tuple[GrantId, Position], asyncio.Task[RefreshOutcome]] = {}
-        self._heard: dict[tuple[GrantId, Position], TokenFailure] = {}
+        self._flights: dict[RefreshWish, asyncio.Task[RefreshOutcome]] = {}
+        self._heard: dict[RefreshWish, TokenFailure] = {}
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -56,22 +56,21 @@ class Flights:
             async with asyncio.timeout(wait_s):
                 return await asyncio.shield(flight)
         except TimeoutError:
-            heard = self._heard.get((wish.grant, wish.known))
+            heard = self._heard.get(wish)
             return Postponed(obstacle=Obstacle.HELD, retry_in_s=1.0, failure=heard)
 
     def start(self, wish: RefreshWish) -> asyncio.Task[RefreshOutcome]:
         """Start the flight of this wish unless it is under way."""
-        key = (wish.grant, wish.known)
-        flight = self._flights.get(key)
+        flight = self._flights.get(wish)
         if flight is None:
             flight = self._group.create_task(self._fly(wish))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._forget(key))
+            self._flights[wish] = flight
+            flight.add_done_callback(lambda _: self._forget(wish))
         return flight
 
-    def _forget(self, key: tuple[GrantId, Position]) -> None:
-        self._flights.pop(key, None)
-        self._heard.pop(key, None)
+    def _forget(self, wish: RefreshWish) -> None:
+        self._flights.pop(wish, None)
+        self._heard.pop(wish, None)
 
     async def _fly(self, wish: RefreshWish) -> RefreshOutcome:
         try:
@@ -89,13 +88,12 @@ class Flights:
         times = self._parts.times
         until_s = self._parts.clock.elapsed_s() + self._parts.policy.wait_s
         pause_s = times.peer_poll_first_s
-        key = (wish.grant, wish.known)
         while True:
             outcome = await self._parts.lane.refresh(wish)
             if isinstance(outcome, Postponed):  # what Akoya said to the first try explains the rest
                 if outcome.failure is not None:
-                    self._heard[key] = outcome.failure
-                outcome = replace(outcome, failure=self._heard.get(key))
+                    self._heard[wish] = outcome.failure
+                outcome = replace(outcome, failure=self._heard.get(wish))
             left_s = until_s - self._parts.clock.elapsed_s()
             is_brief = isinstance(outcome, Postponed) and outcome.obstacle.is_brief
             if not is_brief or left_s <= 0:

@@ -171,6 +171,10 @@ class GrantDesk:
             case _:
                 assert_never(outcome)
 
+    async def release_brake(self) -> Postponed | None:
+        """Let the fleet's brake go; ``None``: it is off now."""
+        return await self._parts.lane.run(self._steward.release_brake, where="brake")
+
     async def page(
         self, wanted: GrantFilter, *, cursor: str, limit: int
     ) -> GrantPage | CursorUnknown | Postponed:

@@ -27,6 +27,7 @@ class HealthReport:
         store_up: Whether the store answered last; a sidecar without it still serves from memory.
         spool_writable: Whether a claim may leave.
         breaker_open: Whether token requests are stopped.
+        brake_on: Whether claims and settlements are stopped until a person lets the brake go.
         parked: Pairs that lie in the spool only.
     """
 
@@ -34,6 +35,7 @@ class HealthReport:
     store_up: bool
     spool_writable: bool
     breaker_open: bool
+    brake_on: bool
     parked: int
 
 

@@ -23,6 +23,8 @@ from sidecar.service.refresher import Refresher
 
 ResultT = TypeVar("ResultT")
 
+_BANK_UNKNOWN = ""
+
 
 @final
 class ClaimLane:
@@ -107,6 +109,19 @@ class ClaimLane:
             answer(None)
 
         self._loop.call_soon_threadsafe(self._start, unanswered, Future[None](), where)
+
+    def launch_claim(self, work: Callable[[], Awaitable[None]], *, where: str) -> None:
+        """Start a claim that nobody waits for, and whose bank is not known yet, in a berth.
+
+        Where the lane was shut meanwhile, it is not started.
+        """
+
+        async def berthed() -> None:
+            async with self._berths.berth(_BANK_UNKNOWN):
+                if not self._is_shut:
+                    await work()
+
+        self.launch(berthed, where=where)
 
     async def drained(self) -> None:
         """Wait, on the lane's loop, until all work has ended."""

@@ -16,7 +16,7 @@ from typing import Protocol, final
 
 from sidecar.domain.events import LifecycleDraining, LifecycleReady, LifecycleStopped
 from sidecar.ports import Clock, Observer
-from sidecar.service.credentials_gate import CredentialsGate
+from sidecar.service.claim_parts import Restraints
 from sidecar.service.health import HealthReport, Phase
 from sidecar.service.journal import Journal
 from sidecar.service.lane import ClaimLane
@@ -43,7 +43,7 @@ class Vitals:
 
     watch: StoreWatch
     journal: Journal
-    gate: CredentialsGate
+    restraints: Restraints
     lane: ClaimLane
     observer: Observer
     clock: Clock
@@ -64,7 +64,8 @@ class Lifecycle:
             phase=self._phase,
             store_up=self._vitals.watch.is_up,
             spool_writable=self._vitals.journal.seems_writable,
-            breaker_open=self._vitals.gate.is_open,
+            breaker_open=self._vitals.restraints.gate.is_open,
+            brake_on=self._vitals.restraints.brake.is_on,
             parked=self._parked,
         )
 

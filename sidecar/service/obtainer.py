@@ -73,22 +73,27 @@ class Obtainer:
         """Exchange an authorization code; never repeated, since a code works once."""
         if not self._parts.journal.is_writable:
             return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
+        gate = self._parts.restraints.gate
         grant = self._parts.vault.grant_id(key)
         try:
             former = await self._parts.store.read(grant)
         except StoreUnavailable:
             return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
+        if not await gate.lets_through():
+            return Postponed(
+                obstacle=Obstacle.BREAKER_OPEN, retry_in_s=self._parts.times.canary_every_s
+            )
         exchange = _Exchange(parts=self._parts, key=key, former=former)
         with self._parts.committer.in_hand(grant):
             result = await exchange.send(code, redirect_uri=redirect_uri)
         if isinstance(result, TokenFailure):
-            self._parts.gate.learn(result)
+            await gate.learn(result)
             self._parts.observer.observe(
                 TokenRequestFailed(grant=grant, provider=key.provider, failure=result)
             )
             return ExchangeFailed(failure=result)
-        self._parts.gate.learn(None)
         verdict = await self._parts.committer.commit(result, is_live=True)
+        await gate.learn(None)
         arrival = _Arrival(key=key, former=former, received=result, is_import=False)
         return self._conclude(arrival, verdict)
 

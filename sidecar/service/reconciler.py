@@ -10,6 +10,7 @@ It runs in the claim lane. It claims nothing by itself but the orphans of its ow
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -17,12 +18,10 @@ from typing import final
 from sidecar.domain.commands import BeginRevocation
 from sidecar.domain.events import RecordUnreadable, SpoolReplayed, WorkFailed
 from sidecar.domain.failure import Operation
-from sidecar.domain.outcomes import RefreshOutcome
-from sidecar.domain.record import ClaimId, GrantId, GrantState
+from sidecar.domain.record import GrantId, GrantState
 from sidecar.domain.spooled import (
     AnswerReceived,
     ClaimEnded,
-    ClaimIntended,
     PairForgotten,
     PairReceived,
     RevocationOrdered,
@@ -32,6 +31,7 @@ from sidecar.domain.wire import Answered
 from sidecar.ports import Distress, Notice, SealError, StoreUnavailable
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.lane import ClaimLane
+from sidecar.service.orphans import Orphans
 from sidecar.service.refresher import Refresher
 from sidecar.service.revoker import Revoker
 from sidecar.service.store_watch import StoreWatch
@@ -64,10 +64,8 @@ class Reconciler:
         self._parts = parts
         self._watch = watch
         self._lane = crew.lane
-        self._refresher = crew.refresher
         self._revoker = crew.revoker
-        self._orphans: dict[ClaimId, ClaimIntended] = dict(parts.journal.state.intents)
-        self._unread: set[ClaimId] = set()
+        self._orphans = Orphans(parts=parts, lane=crew.lane, refresher=crew.refresher)
         self._adopted_directories = adopted_directories
         self._needs_replay = True
         self._unoffered: list[GrantId] | None = None
@@ -101,18 +99,25 @@ class Reconciler:
                 self._parts.clock.elapsed_s() + self._parts.times.store_probe_every_s
             )
             self._parts.journal.measure()
+            await self._see_restraints()
         if not self._watch.is_up:
             return
         try:
             if self._needs_replay:
                 await self._replay()
-            self._launch_orphans()
+            self._orphans.launch()
             await self._store_parked()
             await self._settle_doubts()
         except StoreUnavailable:
             self._next_probe_s = 0.0
             return
         self._launch_orders()
+
+    async def _see_restraints(self) -> None:
+        """Learn what holds the fleet back; what was learned last holds while the store is away."""
+        if self._watch.is_up:
+            with suppress(StoreUnavailable):
+                await self._parts.restraints.brake.look()
 
     async def listen(self) -> None:
         """Act on hints of peers until cancelled."""
@@ -137,7 +142,8 @@ class Reconciler:
         self._unoffered = await self._offer_each(self._unoffered)
         if self._unoffered:
             raise StoreUnavailable
-        orphans = self._launch_orphans()
+        await self._orphans.drop_past()
+        orphans = self._orphans.launch()
         self._needs_replay = False
         self._parts.observer.observe(
             SpoolReplayed(
@@ -150,25 +156,6 @@ class Reconciler:
         if not self._has_replayed:
             self._has_replayed = True
             self._lane.open()
-
-    def _launch_orphans(self) -> int:
-        """Set about the claims of a dead process; return how many there are.
-
-        One whose answer lies here unread (its key is missing) is left alone: its successor exists.
-        In a lane that is shut they stay what they are, for the next start.
-        """
-        if self._lane.is_shut:
-            return 0
-        state = self._parts.journal.state
-        orphans = [
-            intent
-            for claim_id, intent in self._orphans.items()
-            if claim_id in state.intents and claim_id not in self._unread
-        ]
-        self._orphans.clear()
-        for intent in orphans:
-            self._lane.launch(partial(self._adopt, intent), where="orphan")
-        return len(orphans)
 
     def _read_again(self, answer: AnswerReceived) -> None:
         """Take the pair from an answer that a former process could not read or write any more.
@@ -183,7 +170,7 @@ class Reconciler:
                 position=answer.position,
             )
         except SealError as error:
-            self._unread.add(answer.claim_id)
+            self._orphans.spare(answer.claim_id)
             self._parts.observer.observe(RecordUnreadable(grant=answer.grant, key_id=error.key_id))
             return
         reading = read_reply(Operation.REFRESH, Answered(status=200, body=body))
@@ -204,15 +191,6 @@ class Reconciler:
         self._parts.journal.keep(
             PairReceived(grant=answer.grant, claim_id=answer.claim_id, pair=pair)
         )
-
-    async def _adopt(self, intent: ClaimIntended) -> None:
-        """Repeat the claim of a dead process, later if something stands in the way now."""
-        try:
-            is_done = await self._refresher.adopt(intent, _nobody_waits)
-        except StoreUnavailable:
-            is_done = False
-        if not is_done:
-            self._orphans[intent.claim_id] = intent
 
     async def _store_parked(self) -> None:
         idle = [
@@ -245,6 +223,8 @@ class Reconciler:
         return left
 
     async def _settle_doubts(self) -> None:
+        if self._parts.restraints.brake.is_on:
+            return
         now_ms = self._parts.store_clock.now_ms()
         for grant in [grant for grant, due_ms in self._doubts.items() if due_ms <= now_ms]:
             record = await self._parts.store.read(grant)
@@ -280,8 +260,3 @@ class Reconciler:
             hint.generation == generation and hint.state is GrantState.REVOKED
         ):
             self._parts.journal.note(PairForgotten(grant=hint.grant, position=held.pair.position))
-
-
-def _nobody_waits(outcome: RefreshOutcome) -> None:
-    """The caller of an orphaned claim died with its process."""
-    del outcome

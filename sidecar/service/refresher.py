@@ -7,23 +7,16 @@ and the store before Akoya. It never waits for a peer; whoever wished decides wh
 from __future__ import annotations
 
 import asyncio
-from typing import assert_never, final
+from typing import final
 
 from sidecar.domain.commands import (
     Acquire,
     AcquireVerdict,
     AdoptOrphan,
-    BackingOff,
-    Busy,
-    Dead,
-    Fresh,
     HealingOver,
-    Held,
     Incarnation,
     Leased,
-    Missing,
     NewIncarnation,
-    Quarantined,
     Release,
 )
 from sidecar.domain.events import (
@@ -34,11 +27,15 @@ from sidecar.domain.events import (
     RecordUnreadable,
 )
 from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, Refreshed
+from sidecar.domain.policy import ProbePolicy
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError, RunId
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
 from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service.brake import HELD_S
 from sidecar.service.claim import Claim
 from sidecar.service.claim_parts import Announce, ClaimParts, RefreshWish, Ticket
+from sidecar.service.lease_refusals import without_lease
+from sidecar.service.settler import Settlement
 
 ACQUIRE_TRIES = 3
 UNREADABLE_RETRY_S = 30.0
@@ -54,9 +51,10 @@ class Refresher:
 
     async def refresh(self, wish: RefreshWish, announce: Announce) -> None:
         """Try to replace the pair at `wish.known`; announces exactly what came of it."""
-        obstacle = await self._obstacle()
+        obstacle = await self._obstacle(wish.provider)
         if obstacle is not None:
-            announce(Postponed(obstacle=obstacle, retry_in_s=1.0))
+            retry_in_s = HELD_S if obstacle is Obstacle.BRAKE_ON else 1.0
+            announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s))
             return
         if self._holds_unread_answer(wish):
             announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=UNREADABLE_RETRY_S))
@@ -73,7 +71,9 @@ class Refresher:
         elif isinstance(verdict, HealingOver):
             await self._settle(wish, verdict.record, announce)
         else:
-            self._explain(wish, verdict, announce)
+            outcome = without_lease(verdict, self._parts.store_clock)
+            self._tell(wish.grant, outcome)
+            announce(outcome)
 
     async def adopt(self, intent: ClaimIntended, announce: Announce) -> bool:
         """Repeat at once the claim of a dead process whose spool is ours now.
@@ -84,7 +84,7 @@ class Refresher:
         Raises:
             StoreUnavailable: The intent stays; ask again.
         """
-        if await self._obstacle() is not None:
+        if await self._obstacle(None) is not None:
             return False
         claim_id = ClaimId(self._parts.entropy.new_id())
         verdict = await self._parts.store.apply(
@@ -119,10 +119,16 @@ class Refresher:
             for answer in self._parts.journal.state.answers.values()
         )
 
-    async def _obstacle(self) -> Obstacle | None:
+    async def _obstacle(self, provider: str | None) -> Obstacle | None:
+        """Return what stops a claim before it begins; `provider` is ``None`` if not known yet."""
+        restraints = self._parts.restraints
         if not self._parts.journal.is_writable:
             return Obstacle.SPOOL_AWAY
-        return None if await self._parts.gate.lets_through() else Obstacle.BREAKER_OPEN
+        if restraints.brake.is_on:
+            return Obstacle.BRAKE_ON
+        if provider is not None and not restraints.banks.lets_through(provider):
+            return Obstacle.BREAKER_OPEN
+        return None if await restraints.gate.lets_through() else Obstacle.BREAKER_OPEN
 
     async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
         """Store the pair that waits here before anything is claimed; return whether to go on."""
@@ -158,6 +164,7 @@ class Refresher:
                 incarnation=incarnation,
                 lease_ms=int(self._parts.times.lease_s * 1000),
                 quarantine_ms=int(self._parts.times.quarantine_s * 1000),
+                may_probe=wish.is_ordered or self._parts.policy.probes is ProbePolicy.AFTER_HOLD,
             )
             try:
                 verdict = await self._parts.store.apply(wish.grant, command)
@@ -177,55 +184,19 @@ class Refresher:
             self._met[run_id] = incarnation
         return incarnation
 
-    def _explain(
-        self, wish: RefreshWish, verdict: AcquireVerdict | None, announce: Announce
-    ) -> None:
-        """Announce why there is no lease."""
-        clock = self._parts.store_clock
-        match verdict:
-            case Fresh():
-                announce(FoundNewer(record=verdict.record))
-                self._end(wish.grant, ClaimOutcome.WAITED)
-            case Missing():
-                announce(GrantGone(state=None))
-            case Dead():
-                announce(GrantGone(state=verdict.state))
-            case Quarantined():
-                wait_s = clock.wait_s(verdict.until_ms)
-                self._parts.observer.observe(RecordQuarantined(grant=wish.grant, wait_s=wait_s))
-                announce(Postponed(obstacle=Obstacle.QUARANTINED, retry_in_s=wait_s))
-            case Held():
-                announce(
-                    Postponed(obstacle=Obstacle.HELD, retry_in_s=clock.wait_s(verdict.until_ms))
-                )
-            case Busy():
-                announce(
-                    Postponed(obstacle=Obstacle.BUSY, retry_in_s=clock.wait_s(verdict.until_ms))
-                )
-            case BackingOff():
-                announce(
-                    Postponed(
-                        obstacle=Obstacle.BACKING_OFF, retry_in_s=clock.wait_s(verdict.until_ms)
-                    )
-                )
-            case NewIncarnation() | None:
-                announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
-            case Leased() | HealingOver():
-                message = "a lease or a settled doubt needs no explanation"
-                raise AssertionError(message)
-            case _:
-                assert_never(verdict)
-
     async def _settle(self, wish: RefreshWish, record: GrantRecord, announce: Announce) -> None:
         try:
-            settled = await self._parts.settler.settle(wish.grant, record.position)
+            settlement = await self._parts.settler.settle(wish.grant, record.position)
         except StoreUnavailable:
             announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
             return
-        if settled:
-            announce(GrantGone(state=GrantState.REAUTH_REQUIRED))
-        else:
-            announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=0.0))
+        match settlement:
+            case Settlement.SETTLED:
+                announce(GrantGone(state=GrantState.REAUTH_REQUIRED))
+            case Settlement.BRAKED:
+                announce(Postponed(obstacle=Obstacle.BRAKE_ON, retry_in_s=HELD_S))
+            case Settlement.MOVED_ON:
+                announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=0.0))
 
     async def _claim(
         self,
@@ -277,6 +248,15 @@ class Refresher:
             return self._parts.vault.open_key(grant, record.pair.sealed_key).provider
         except SealError:
             return ""
+
+    def _tell(self, grant: GrantId, outcome: FoundNewer | GrantGone | Postponed) -> None:
+        match outcome:
+            case FoundNewer():
+                self._end(grant, ClaimOutcome.WAITED)
+            case Postponed(obstacle=Obstacle.QUARANTINED, retry_in_s=wait_s):
+                self._parts.observer.observe(RecordQuarantined(grant=grant, wait_s=wait_s))
+            case GrantGone() | Postponed():
+                pass
 
     def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:
         self._parts.observer.observe(ClaimEndedAs(grant=grant, outcome=outcome))

@@ -120,13 +120,14 @@ class Revoker:
             tokens = self._parts.vault.open_pair(order.grant, begun.record.pair)
         except SealError:
             return RevocationKept(retry_in_s=self._parts.times.revoke_retry_s)
-        if not await self._parts.gate.lets_through():
+        if not await self._parts.restraints.gate.lets_through():
             return RevocationKept(retry_in_s=self._parts.times.canary_every_s)
         started_s = self._parts.clock.elapsed_s()
         reply = await ask(
             self._parts, self._parts.requests.revoke(tokens.refresh_token), on_answer=_ignore
         )
-        failure = self._failure(reply)
+        failure = _failure_of(reply)
+        await self._parts.restraints.gate.learn(failure)
         self._parts.observer.observe(
             TokenRequestEnded(
                 operation=Operation.REVOKE,
@@ -156,24 +157,17 @@ class Revoker:
         )
         return None if is_done else RevocationKept(retry_in_s=retry_in_s, failure=failure)
 
-    def _failure(self, reply: TokenReply) -> TokenFailure | None:
-        reading = read_reply(Operation.REVOKE, reply, max_age_s=self._parts.policy.max_age_s)
-        failure = reading if isinstance(reading, TokenFailure) else None
-        assert isinstance(reading, RevokeDone | TokenFailure)  # noqa: S101 - revoke brings no pair
-        self._parts.gate.learn(failure)
-        return failure
-
     async def _until_believed_s(self, record: GrantRecord) -> float:
         """Return for how long "I do not know this token" may mean that its successor lives.
 
         Where the token may have been spent, or the store may have forgotten that it was, the fleet
         is given the time to bring the successor; it is what must be revoked then.
         """
-        moment = await self._parts.store.probe()
-        if record.marks == 0 and record.committed_run_id == moment.run_id:
+        pulse = await self._parts.store.probe()
+        if record.marks == 0 and record.committed_run_id in pulse.run_ids:
             return 0.0
         heal_ms = int(self._parts.times.heal_s * 1000)
-        return (record.changed_at_ms + heal_ms - moment.now_ms) / 1000
+        return (record.changed_at_ms + heal_ms - pulse.now_ms) / 1000
 
     async def _finish(self, order: RevocationOrdered, record: GrantRecord) -> bool:
         """Leave the tombstone; ``False``: a newer pair came meanwhile and must be revoked too."""
@@ -214,3 +208,9 @@ class Revoker:
 def _ignore(reply: TokenReply) -> None:
     """An answer to a revocation holds nothing that must be kept."""
     del reply
+
+
+def _failure_of(reply: TokenReply) -> TokenFailure | None:
+    reading = read_reply(Operation.REVOKE, reply)
+    assert isinstance(reading, RevokeDone | TokenFailure)  # noqa: S101 - revoke brings no pair
+    return reading if isinstance(reading, TokenFailure) else None

@@ -64,7 +64,7 @@ class Scheduler:
             if not self._may_take():
                 return False
             # While Akoya refuses the app's own credentials, one grant is enough for the canary.
-            limit = 1 if self._parts.gate.is_open else PAGE
+            limit = 1 if self._parts.restraints.gate.is_open else PAGE
             taken, uses = await self._take(self._next_shard(), limit)
         except StoreUnavailable:
             return False
@@ -78,6 +78,7 @@ class Scheduler:
         return (
             self._planner.rules.policy.is_ahead
             and self._lane.takes_ahead
+            and not self._parts.restraints.brake.is_on
             and self._watch.is_up
             and len(self._looked_after) + PAGE <= MOST_LOOKED_AFTER
             and self._parts.journal.is_writable

@@ -136,6 +136,14 @@ class Steward:
         except StoreUnavailable:
             return _STORE_AWAY
 
+    async def release_brake(self) -> Postponed | None:
+        """Let the fleet's brake go; ``None``: it is off now."""
+        try:
+            await self._parts.restraints.brake.release()
+        except StoreUnavailable:
+            return _STORE_AWAY
+        return None
+
     async def _erase(self, grant: GrantId) -> PurgeOutcome:
         record = await self._parts.store.read(grant)
         if record is None:

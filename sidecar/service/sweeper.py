@@ -19,8 +19,10 @@ from sidecar.domain.events import GrantsCounted, RecordUnreadable, StoreSwept
 from sidecar.domain.policy import grant_jitter
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.scheduling import SHARDS, Prospect, shard_of
+from sidecar.domain.throttle import CountGrants
 from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import ClaimParts
+from sidecar.service.settler import Settlement
 from sidecar.service.spool_resealer import SpoolResealer
 from sidecar.service.store_watch import StoreWatch
 
@@ -29,6 +31,9 @@ PAGE: Final = 100
 BATCH: Final = 200
 MOST_TOLD: Final = 20
 """So many unreadable records of one sweep are told one by one; the others are only counted."""
+
+ALIVE: Final = ("active", "refreshing", "in_doubt", "reauth_required")
+"""The states of grants that nobody ended on purpose: the brake's limit depends on their number."""
 
 SPREAD_S: Final = 60.0
 """Over so long grants are spread that a sweep found overdue."""
@@ -103,6 +108,8 @@ class Sweeper:
             await asyncio.sleep(self._parts.clock.elapsed_s() - page_s)
         await self._forget_uses()
         self._parts.observer.observe(GrantsCounted(is_ours=True, **sweep.states))
+        alive = sum(sweep.states[state] for state in ALIVE)
+        await self._parts.store.throttle(CountGrants(grants=alive))
         self._parts.observer.observe(
             StoreSwept(
                 records=sweep.states.total(),
@@ -118,7 +125,8 @@ class Sweeper:
         if not self._parts.vault.is_current(record.pair):
             await self._reseal(sweep, grant, record)
         if self._is_forgotten_doubt(record):
-            sweep.settled += await self._parts.settler.settle(grant, record.position)
+            settlement = await self._parts.settler.settle(grant, record.position)
+            sweep.settled += settlement is Settlement.SETTLED
             return
         prospect = self._rules.prospect(grant, record)
         if prospect.if_used_ms is not None:

@@ -13,13 +13,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final, cast
 
+from sidecar.domain.secret import LARGEST_SECRET_BYTES, FiledSecret, text_of_secret
 from sidecar.settings.forms import FROM_FILE, Refused
 from sidecar.settings.model import PREFIX, Settings
 from sidecar.settings.reading import REQUIRED, marks_of, read
 from sidecar.settings.rules import Problem, broken_rules
 
 FILE_SUFFIX: Final = "_FILE"
-LARGEST_SECRET_BYTES: Final = 65536
 
 _INJECTED: Final = re.compile(r"SIDECAR_(SERVICE_\w+|PORT(_\w+)?)")
 """What Kubernetes puts into every container for a Service named ``sidecar``."""
@@ -57,6 +57,10 @@ def load(environ: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
     problems += broken_rules(texts)
     if problems:
         return tuple(sorted(problems, key=_place))
+    for field, value in values.items():
+        if isinstance(value, FiledSecret):
+            file = environ.get(variable_of(field) + FILE_SUFFIX)
+            values[field] = FiledSecret(value.secret, file or None)
     make = cast("Callable[..., Settings]", Settings)
     return make(**values)
 
@@ -92,15 +96,13 @@ def _text(field: str, environ: Mapping[str, str]) -> str | Problem:
         return Problem(variable=variable, sentence=f"is set and so is {variable}{FILE_SUFFIX}")
     try:
         with Path(path).open("rb") as file:
-            content = file.read(LARGEST_SECRET_BYTES + 1)
-        text = content.decode()
+            text = text_of_secret(file.read(LARGEST_SECRET_BYTES + 1))
     except (OSError, ValueError):
-        text = ""
-        content = b""
-    if not text or len(content) > LARGEST_SECRET_BYTES:
+        text = None
+    if text is None:
         sentence = "names a file that is empty, too large or cannot be read"
         return Problem(variable=variable + FILE_SUFFIX, sentence=sentence)
-    return text.rstrip("\r\n")
+    return text
 
 
 def known_names() -> tuple[str, ...]:

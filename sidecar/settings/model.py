@@ -67,7 +67,9 @@ class Settings:
     )
     akoya_client_secret: PlainSecret = field(
         repr=False,
-        metadata=meaning("The app's client secret at Akoya."),
+        metadata=meaning(
+            "The app's client secret at Akoya; from a file it is read again when the file changes."
+        ),
     )
     akoya_environment: Literal["sandbox", "production"] = field(
         default="sandbox",
@@ -241,15 +243,16 @@ class Settings:
     probe_policy: Literal["after_hold", "owner_only", "manual"] = field(
         default="after_hold",
         metadata=meaning(
-            "Who may present a refresh token again whose answer was lost with its owner; this "
-            "release takes `after_hold` only."
+            "Who may present a refresh token again whose answer died with its owner: anybody once "
+            "the hold is over, the owner's own restart, or nobody but where `POST "
+            "/grants/{provider}/{user}/refresh` orders it, which it may under each of them."
         ),
     )
     brake_limit: BrakeLimit = field(
         default=None,
         metadata=meaning(
             "Grants that may turn `reauth_required` in ten minutes before the brake stops all "
-            "claims; this release has no brake and takes `auto` only."
+            "claims of the fleet; auto is one of a thousand, at least 5."
         ),
     )
     user_header: UserHeader = field(

@@ -5,7 +5,6 @@ A text that does not parse is the business of its own field: a rule then says no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -91,13 +90,6 @@ def _clients_hold_no_control_key(texts: Texts) -> Iterator[Problem]:
         yield _problem("control_keys", f"shares a key with {PREFIX}CLIENT_KEYS")
 
 
-def _nothing_is_promised(texts: Texts) -> Iterator[Problem]:
-    """A choice that this release would not act on is refused, not ignored."""
-    for name, choice in UNSUPPORTED.items():
-        if re.fullmatch(choice, texts.get(name, "")):
-            yield _problem(name, "chooses something that this release does not support yet")
-
-
 def _keep_alive_has_a_schedule(texts: Texts) -> Iterator[Problem]:
     try:
         keepalive_s = float(texts.get("keepalive_s", "0"))
@@ -113,11 +105,6 @@ def _keep_alive_has_a_schedule(texts: Texts) -> Iterator[Problem]:
         )
 
 
-UNSUPPORTED: Final[Mapping[str, str]] = {
-    "probe_policy": "owner_only|manual",
-    "brake_limit": "[0-9]+",
-}
-
 RULES: Final[tuple[Rule, ...]] = (
     _proxy_is_guarded,
     _control_is_guarded,
@@ -125,7 +112,6 @@ RULES: Final[tuple[Rule, ...]] = (
     _listeners_are_apart,
     _clients_hold_no_control_key,
     _keep_alive_has_a_schedule,
-    _nothing_is_promised,
 )
 
 

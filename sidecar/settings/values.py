@@ -14,7 +14,7 @@ from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
 from sidecar.domain.addresses import HIGHEST_PORT, ListenAddress, is_loopback_host, parse_address
-from sidecar.domain.secret import Secret
+from sidecar.domain.secret import FiledSecret, Secret
 from sidecar.domain.store_address import parse_store_address
 from sidecar.settings.forms import FROM_FILE, VISIBLE, Form, Parser, Refused, refuse_repeats
 
@@ -191,8 +191,8 @@ def _visible(value: str) -> str:
     return text
 
 
-def _visible_secret(value: str) -> Secret:
-    return Secret(_visible(value))
+def _visible_secret(value: str) -> FiledSecret:
+    return FiledSecret(Secret(_visible(value)))
 
 
 def _or_auto(parse: Callable[[str], float], low: float, high: float) -> Callable[[str], object]:
@@ -213,7 +213,7 @@ def _or_auto(parse: Callable[[str], float], low: float, high: float) -> Callable
 
 Address = Annotated[ListenAddress, Parser(_address), Form("`host:port` or `unix:/path`")]
 Visible = Annotated[str, Parser(_visible), Form("text without spaces")]
-PlainSecret = Annotated[Secret, Parser(_visible_secret), FROM_FILE, Form("secret text")]
+PlainSecret = Annotated[FiledSecret, Parser(_visible_secret), FROM_FILE, Form("secret text")]
 HttpUrl = Annotated[str, Parser(_http_url), Form("https URL; http only for loopback")]
 EgressUrl = Annotated[Secret, Parser(_egress_url), FROM_FILE, Form("http or https URL")]
 RedirectUri = Annotated[str, Parser(_redirect_uri), Form("absolute URI")]

@@ -176,6 +176,10 @@ CLAIMS: Final = _counter(
 CLAIMS_SLOWED: Final = _counter(
     "sidecar_claims_slowed_total", "Claims that waited unusually long for their answer."
 )
+RETRIES_WITHHELD: Final = _counter(
+    "sidecar_claim_retries_withheld_total",
+    "Ambiguous tries that were not repeated: a tenth of all claims may be, and a few more.",
+)
 CLAIMS_VETOED: Final = _counter(
     "sidecar_claims_vetoed_total", "Claims stopped before their first byte: their time was over."
 )
@@ -255,7 +259,20 @@ STORE_ROLLBACKS: Final = _counter(
     "Restarts and failovers of the store that may have lost writes.",
 )
 BREAKER_OPEN: Final = _gauge(
-    "sidecar_breaker_open", "1 while a breaker stops token requests.", name=BreakerName
+    "sidecar_breaker_open",
+    "1 while a breaker of the whole fleet stops token requests.",
+    name=BreakerName,
+)
+PROVIDER_BREAKER_OPEN: Final = Spec(
+    name="sidecar_provider_breaker_open",
+    kind=Kind.GAUGE,
+    meaning="1 while this sidecar's breaker of a bank stops its refreshes; of `other`, how many.",
+    has_provider=True,
+)
+BRAKE_OPEN: Final = _gauge(
+    "sidecar_brake_open",
+    "1 while the mass-death brake stops claims and settlements until a person lets it go. "
+    "Page on it.",
 )
 SPOOL_ENTRIES: Final = _gauge("sidecar_spool_entries", "Live entries of the spool.")
 SPOOL_PARKED: Final = _gauge(

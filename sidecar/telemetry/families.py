@@ -156,3 +156,19 @@ class ProviderCounts:
         self.begin(provider)
         child = self._children.get((*values, provider))
         (child or self._counter.labels(*values, provider)).inc()
+
+
+@final
+class ProviderLevels:
+    """A gauge over providers; a series begins with its provider."""
+
+    def __init__(self, spec: Spec, registry: CollectorRegistry) -> None:
+        self._gauge = Gauge(spec.name, spec.meaning, ("provider",), registry=registry)
+
+    def begin(self, provider: str) -> None:
+        """Make the series of a provider exist; safe to repeat."""
+        self._gauge.labels(provider)
+
+    def add(self, amount: float, *, provider: str) -> None:
+        """Change the level by `amount`."""
+        self._gauge.labels(provider).inc(amount)

@@ -41,6 +41,7 @@ LINES: Final[dict[type[Event], Line]] = {
     events.TokenRefreshed: Line(level=Level.INFO),
     events.ClaimEndedAs: Line(level=Level.DEBUG),
     events.ClaimSlowed: Line(level=Level.WARNING),
+    events.RetryWithheld: Line(level=Level.WARNING),
     events.ClaimVetoed: Line(level=Level.WARNING),
     events.PairCommitted: Line(
         level=Level.DEBUG, unless="warning where `answer` is `forked` or `revoke`, or `is_gap`"
@@ -65,6 +66,11 @@ LINES: Final[dict[type[Event], Line]] = {
     events.StoreReincarnated: Line(level=Level.WARNING),
     events.BreakerOpened: Line(level=Level.ERROR),
     events.BreakerClosed: Line(level=Level.INFO),
+    events.ProviderBreakerOpened: Line(level=Level.WARNING),
+    events.ProviderBreakerClosed: Line(level=Level.INFO),
+    events.BrakePulled: Line(level=Level.ERROR),
+    events.BrakeReleased: Line(level=Level.WARNING),
+    events.ClientSecretRead: Line(level=Level.INFO, unless="error unless `is_usable`"),
     events.LifecycleListening: Line(level=Level.INFO),
     events.LifecycleReady: Line(level=Level.INFO),
     events.LifecycleDraining: Line(level=Level.INFO),
@@ -108,6 +114,8 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING
         case events.PairCommitted(is_gap=True) | events.LifecycleStopped(drained=False):
             return Level.WARNING
+        case events.ClientSecretRead(is_usable=False):
+            return Level.ERROR
         case _:
             return line.level
 

@@ -18,6 +18,7 @@ from sidecar.telemetry.families import (
     Counts,
     Levels,
     ProviderCounts,
+    ProviderLevels,
     ProviderNames,
     Spans,
 )
@@ -78,6 +79,7 @@ class Metrics:
         self.claim_attempts = Counts(catalogue.CLAIM_ATTEMPTS, registry)
         self.claims = Counts(catalogue.CLAIMS, registry)
         self.claims_slowed = Counts(catalogue.CLAIMS_SLOWED, registry)
+        self.retries_withheld = Counts(catalogue.RETRIES_WITHHELD, registry)
         self.claims_vetoed = Counts(catalogue.CLAIMS_VETOED, registry)
         self.last_refresh = Levels(catalogue.LAST_REFRESH, registry)
         self.answer_to_spool = Spans(catalogue.ANSWER_TO_SPOOL, registry)
@@ -101,6 +103,8 @@ class Metrics:
         self.store_up = Levels(catalogue.STORE_UP, registry)
         self.store_rollbacks = Counts(catalogue.STORE_ROLLBACKS, registry)
         self.breaker_open = Levels(catalogue.BREAKER_OPEN, registry)
+        self.provider_breaker_open = ProviderLevels(catalogue.PROVIDER_BREAKER_OPEN, registry)
+        self.brake_open = Levels(catalogue.BRAKE_OPEN, registry)
         self.spool_entries = Levels(catalogue.SPOOL_ENTRIES, registry)
         self.spool_parked = Levels(catalogue.SPOOL_PARKED, registry)
         self.spool_oldest = Levels(catalogue.SPOOL_OLDEST, registry)
@@ -114,6 +118,7 @@ class Metrics:
         label = self.providers.admit(provider)
         self.token_errors.begin(label)
         self.upstream_responses.begin(label)
+        self.provider_breaker_open.begin(label)
         return label
 
 

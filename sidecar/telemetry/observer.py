@@ -54,12 +54,20 @@ StoreEvent = (
     | ev.StoreLost
     | ev.StoreRestored
     | ev.StoreReincarnated
-    | ev.BreakerOpened
-    | ev.BreakerClosed
     | ev.SpoolWritten
     | ev.SpoolMeasured
     | ev.SpoolFailed
     | ev.SpoolReplayed
+)
+RestraintEvent = (
+    ev.BreakerOpened
+    | ev.BreakerClosed
+    | ev.ProviderBreakerOpened
+    | ev.ProviderBreakerClosed
+    | ev.BrakePulled
+    | ev.BrakeReleased
+    | ev.RetryWithheld
+    | ev.ClientSecretRead
 )
 ProcessEvent = (
     ev.GrantsCounted
@@ -98,62 +106,18 @@ class TelemetryObserver:
             self._metrics.observer_failures.add()
 
     def _count(self, event: Event) -> None:
-        match event:
-            case (
-                ev.RequestStarted()
-                | ev.RequestCompleted()
-                | ev.UpstreamAnswered()
-                | ev.TokenLookedUp()
-                | ev.ControlCompleted()
-            ):
-                self._count_request(event)
-            case (
-                ev.StoreOperationEnded()
-                | ev.StoreLost()
-                | ev.StoreRestored()
-                | ev.StoreReincarnated()
-                | ev.BreakerOpened()
-                | ev.BreakerClosed()
-                | ev.SpoolWritten()
-                | ev.SpoolMeasured()
-                | ev.SpoolFailed()
-                | ev.SpoolReplayed()
-            ):
-                self._count_store(event)
-            case (
-                ev.GrantsCounted()
-                | ev.StoreSwept()
-                | ev.SpoolResealed()
-                | ev.LoopLagged()
-                | ev.LifecycleListening()
-                | ev.LifecycleReady()
-                | ev.LifecycleDraining()
-                | ev.LifecycleStopped()
-                | ev.ConfigurationWarned()
-                | ev.WorkFailed()
-            ):
-                self._count_process(event)
-            case _:
-                self._count_grant_or_token(event)
-
-    def _count_grant_or_token(self, event: TokenEvent | GrantEvent) -> None:
-        match event:
-            case (
-                ev.GrantDoubted()
-                | ev.GrantReauthRequired()
-                | ev.TokenLost()
-                | ev.GrantRevoked()
-                | ev.RevocationPostponed()
-                | ev.GrantInvalidated()
-                | ev.GrantPurged()
-                | ev.GrantCooled()
-                | ev.RecordQuarantined()
-                | ev.RecordUnreadable()
-                | ev.GrantLookedAt()
-            ):
-                self._count_grant(event)
-            case _:
-                self._count_token(event)
+        if isinstance(event, RequestEvent):
+            self._count_request(event)
+        elif isinstance(event, TokenEvent):
+            self._count_token(event)
+        elif isinstance(event, GrantEvent):
+            self._count_grant(event)
+        elif isinstance(event, StoreEvent):
+            self._count_store(event)
+        elif isinstance(event, RestraintEvent):
+            self._count_restraint(event)
+        else:
+            self._count_process(event)
 
     def _count_request(self, event: RequestEvent) -> None:
         metrics = self._metrics
@@ -277,10 +241,6 @@ class TelemetryObserver:
                 self._set_store_up(level=1)
             case ev.StoreReincarnated():
                 metrics.store_rollbacks.add()
-            case ev.BreakerOpened():
-                metrics.breaker_open.set(1, event.name)
-            case ev.BreakerClosed():
-                metrics.breaker_open.set(0, event.name)
             case ev.SpoolWritten():
                 metrics.spool_write.observe(event.duration_s)
             case ev.SpoolMeasured():
@@ -290,6 +250,30 @@ class TelemetryObserver:
             case ev.SpoolFailed():
                 metrics.spool_failures.add()
             case ev.SpoolReplayed():
+                pass
+            case _:
+                assert_never(event)
+
+    def _count_restraint(self, event: RestraintEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.BreakerOpened():
+                metrics.breaker_open.set(1, event.name)
+            case ev.BreakerClosed():
+                metrics.breaker_open.set(0, event.name)
+            case ev.ProviderBreakerOpened():
+                provider = metrics.admit_provider(event.provider)
+                metrics.provider_breaker_open.add(1, provider=provider)
+            case ev.ProviderBreakerClosed():
+                provider = metrics.admit_provider(event.provider)
+                metrics.provider_breaker_open.add(-1, provider=provider)
+            case ev.BrakePulled():
+                metrics.brake_open.set(1)
+            case ev.BrakeReleased():
+                metrics.brake_open.set(0)
+            case ev.RetryWithheld():
+                metrics.retries_withheld.add()
+            case ev.ClientSecretRead():
                 pass
             case _:
                 assert_never(event)

@@ -51,10 +51,10 @@ def test_retry_after_is_honoured_but_bounded() -> None:
 
 def test_all_requests_together_repeat_a_fifth_of_themselves() -> None:
     """In an outage of a busy upstream at most one request in five is repeated, beyond the floor."""
-    budget = RetryBudget(balance=POLICY.budget_floor, at_s=0.0)
+    budget = RetryBudget(balance=POLICY.budget.floor, at_s=0.0)
     repeats = 0
     for _ in range(1000):
-        budget = deposit_request(budget, policy=POLICY, now_s=0.0)
+        budget = deposit_request(budget, terms=POLICY.budget, now_s=0.0)
         decision = decide_retry(budget, policy=POLICY, repeats=0, retry_after_s=None, jitter=0.0)
         if isinstance(decision, RetryAfterPause):
             repeats += 1
@@ -67,8 +67,8 @@ def test_a_quiet_sidecar_regains_its_floor_with_time() -> None:
     """An empty budget fills to the floor by time alone, and no further."""
     empty = RetryBudget(balance=0.0, at_s=0.0)
 
-    soon = deposit_request(empty, policy=POLICY, now_s=5.0)
-    late = deposit_request(empty, policy=POLICY, now_s=10_000.0)
+    soon = deposit_request(empty, terms=POLICY.budget, now_s=5.0)
+    late = deposit_request(empty, terms=POLICY.budget, now_s=10_000.0)
 
     assert soon.balance == pytest.approx(0.7)
     assert late.balance == pytest.approx(3.2)
@@ -76,9 +76,9 @@ def test_a_quiet_sidecar_regains_its_floor_with_time() -> None:
 
 def test_savings_are_bounded() -> None:
     """A long good time does not save up for a storm."""
-    rich = RetryBudget(balance=POLICY.budget_limit, at_s=0.0)
+    rich = RetryBudget(balance=POLICY.budget.limit, at_s=0.0)
 
-    assert deposit_request(rich, policy=POLICY, now_s=1.0).balance == POLICY.budget_limit
+    assert deposit_request(rich, terms=POLICY.budget, now_s=1.0).balance == POLICY.budget.limit
 
 
 @pytest.mark.parametrize(

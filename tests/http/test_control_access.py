@@ -8,6 +8,7 @@ import pytest
 from multidict import CIMultiDict
 
 from sidecar.domain.events import WorkFailed
+from sidecar.domain.throttle import PullBrake
 from sidecar.domain.wire import Answered, TokenRequest
 from sidecar.http.control_routes import Route
 from tests.support.control_rig import (
@@ -238,9 +239,22 @@ async def test_a_fault_of_ours_is_a_problem_and_is_reported() -> None:
     ]
 
 
-async def test_releasing_a_brake_that_is_not_engaged_succeeds() -> None:
-    """What is wanted is the case: no brake holds anything."""
+async def test_a_person_lets_the_brake_go() -> None:
+    """204 once the fleet's brake is off; 204 as well where it was off before."""
     async with running_control() as control:
+        await control.rig.store.throttle(PullBrake())
+        got = [await control.ask("POST", "/brake/release") for _ in range(2)]
+
+    assert [(each.status, each.text) for each in got] == [(204, "")] * 2
+    assert not control.rig.store.held_back.is_braked
+
+
+async def test_a_brake_is_not_let_go_while_the_store_is_away() -> None:
+    """503 with the obstacle: nobody is told that the fleet goes on when it does not."""
+    async with running_control() as control:
+        await control.rig.store.throttle(PullBrake())
+        control.rig.store.is_available = False
         got = await control.ask("POST", "/brake/release")
 
-    assert (got.status, got.text) == (204, "")
+    assert (got.status, got.document["obstacle"]) == (503, "store_away")
+    assert control.rig.store.held_back.is_braked

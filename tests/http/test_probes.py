@@ -12,7 +12,12 @@ from sidecar.http.probes import make_probes
 from sidecar.service.health import HealthReport, Phase
 
 WELL = HealthReport(
-    phase=Phase.SERVING, store_up=True, spool_writable=True, breaker_open=False, parked=0
+    phase=Phase.SERVING,
+    store_up=True,
+    spool_writable=True,
+    breaker_open=False,
+    brake_on=False,
+    parked=0,
 )
 
 Client = TestClient[web.Request, web.Application]
@@ -72,7 +77,7 @@ async def test_a_lost_store_is_told_and_takes_no_pod_out(aiohttp_client: MakeCli
     """A sidecar that still serves from memory stays ready; the body says what is wrong."""
     rig = Rig()
     rig.health.now = replace(
-        WELL, store_up=False, spool_writable=False, breaker_open=True, parked=3
+        WELL, store_up=False, spool_writable=False, breaker_open=True, brake_on=True, parked=3
     )
     client = await aiohttp_client(rig.server())
 
@@ -86,6 +91,7 @@ async def test_a_lost_store_is_told_and_takes_no_pod_out(aiohttp_client: MakeCli
         "store": "down",
         "spool": "failing",
         "breaker": "open",
+        "brake": "on",
         "parked": 3,
     }
 

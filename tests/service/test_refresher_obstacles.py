@@ -3,20 +3,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from sidecar.domain.failure import DISPOSITIONS, FailureReason, Operation
+from sidecar.domain.failure import FailureReason
 from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed, Refreshed, RefreshOutcome
 from sidecar.domain.record import GrantState
-from sidecar.domain.tokens import TokenFailure
+from sidecar.domain.throttle import CountRefusal
 from sidecar.service.claim_parts import RefreshWish
 from tests.support.sidecar_parts import KEY
 from tests.support.virtual_fleet import Fleet, Peer
 from tests.support.virtual_time import in_virtual_time
 
-REFUSED_APP = TokenFailure(
-    operation=Operation.REFRESH,
-    reason=FailureReason.CLIENT_CREDENTIALS_INVALID,
-    disposition=DISPOSITIONS[FailureReason.CLIENT_CREDENTIALS_INVALID],
-)
+REFUSED_APP = CountRefusal(reason=FailureReason.CLIENT_CREDENTIALS_INVALID, canary_ms=30_000)
 
 
 def _cut_off(peer: Peer) -> None:
@@ -60,8 +56,7 @@ async def test_an_orphan_waits_for_the_canary_like_everybody() -> None:
     await peer.died()
     await peer.start(is_away=True)
     for _ in range(2):
-        peer.parts.claim_parts.gate.learn(REFUSED_APP)
-    await fleet.store.take_canary("credentials", 30_000)
+        await fleet.store.throttle(REFUSED_APP)
     peer.store.is_away = False
 
     await asyncio.sleep(25)

@@ -215,7 +215,7 @@ class Troubles:
             vitals = Vitals(
                 watch=parts.watch,
                 journal=parts.claim_parts.journal,
-                gate=parts.claim_parts.gate,
+                restraints=parts.claim_parts.restraints,
                 lane=parts.lane,
                 observer=parts.observer,
                 clock=self._fleet.clock,

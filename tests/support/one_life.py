@@ -22,6 +22,7 @@ from sidecar.adapters.memory_spool import MemorySpool
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.spooled import AnswerReceived, SpoolEntry, SpoolState
+from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.ports import (
     Distress,
     DueGrant,
@@ -177,6 +178,15 @@ class DistantStore:
     async def forget_uses(self, shard: int, *, before_ms: int) -> None:
         """Forget uses as the store does."""
         await self._far("forget_uses", lambda: self._store.forget_uses(shard, before_ms=before_ms))
+
+    async def throttle(self, step: ThrottleStep) -> tuple[Throttle, bool]:
+        """Take a step on the fleet's throttle as the store does."""
+        return await self._far("throttle", lambda: self._store.throttle(step))
+
+    async def reserve_settlement(self, grant: GrantId, *, window_ms: int, most: int | None) -> bool:
+        """Reserve a settlement as the store does."""
+        reserve = partial(self._store.reserve_settlement, grant, window_ms=window_ms, most=most)
+        return await self._far("reserve", reserve)
 
     async def tell(self, grant: GrantId, state: GrantState, reason: str) -> None:
         """Tell as the store does."""

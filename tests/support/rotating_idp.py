@@ -137,7 +137,7 @@ class RotatingIdp:
         self.bearers: dict[str, str] = {}
         self.sent = 0
         self.plan: deque[Fault | TokenReply] = deque()
-        self.choose: Callable[[TokenRequest], Fault] = lambda _: Fault.NONE
+        self.choose: Callable[[TokenRequest], Fault | TokenReply] = lambda _: Fault.NONE
         self.answer_after_s = 0.05
         self.bank_after_s: dict[str, float] = {}
         self.connect_after_s = 0.005

@@ -23,16 +23,20 @@ from sidecar.domain.secret import Secret
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
 from sidecar.ports import Clock, IdentityProvider, Sealer, Spool, TokenStore
 from sidecar.service.app_requests import TokenRequests
+from sidecar.service.bank_breakers import BankBreakers
 from sidecar.service.berths import BerthLimits, Berths
+from sidecar.service.brake import Brake
 from sidecar.service.broker import Broker
-from sidecar.service.claim_parts import ClaimParts, Identity
+from sidecar.service.claim_parts import ClaimParts, Identity, Restraints
 from sidecar.service.committer import Committer
 from sidecar.service.cooler import Cooler
 from sidecar.service.credentials_gate import CredentialsGate
+from sidecar.service.fleet_throttle import FleetThrottle
 from sidecar.service.hints import Hints
 from sidecar.service.journal import Journal
 from sidecar.service.lane import ClaimLane
 from sidecar.service.obtainer import Obtainer
+from sidecar.service.owner_repeats import OwnerRepeats
 from sidecar.service.planner import Planner
 from sidecar.service.reconciler import Crew, Reconciler
 from sidecar.service.record_reader import RecordReader
@@ -276,6 +280,7 @@ def _claim_parts(
     store_clock = StoreClock(clock=world.clock)
     rules = Schedule(policy=world.policy, times=world.times)
     planner = Planner(agenda=world.store, rules=rules, store_clock=store_clock)
+    restraints = _restraints(world, store_clock=store_clock, observer=observer)
     return ClaimParts(
         store=world.store,
         journal=journal,
@@ -287,10 +292,8 @@ def _claim_parts(
             observer=observer,
         ),
         planner=planner,
-        settler=Settler(store=world.store, observer=observer),
-        gate=CredentialsGate(
-            store=world.store, observer=observer, canary_every_s=world.times.canary_every_s
-        ),
+        settler=Settler(store=world.store, brake=restraints.brake, observer=observer),
+        restraints=restraints,
         idp=world.idp,
         requests=TokenRequests(
             credentials=lambda: credentials,
@@ -307,6 +310,27 @@ def _claim_parts(
         ),
         times=world.times,
         policy=world.policy,
+    )
+
+
+def _restraints(
+    world: World, *, store_clock: StoreClock, observer: RecordingObserver
+) -> Restraints:
+    throttle = FleetThrottle(store=world.store, observer=observer)
+    return Restraints(
+        brake=Brake(
+            throttle=throttle,
+            store=world.store,
+            store_clock=store_clock,
+            limit=world.policy.brake_limit,
+        ),
+        gate=CredentialsGate(
+            throttle=throttle,
+            store_clock=store_clock,
+            canary_every_s=world.times.canary_every_s,
+        ),
+        banks=BankBreakers(clock=world.clock, observer=observer),
+        repeats=OwnerRepeats(clock=world.clock, observer=observer),
     )
 
 

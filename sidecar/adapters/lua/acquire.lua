@@ -5,8 +5,10 @@
 --   ARGV[6..7]   consent and generation that the caller wants replaced
 --   ARGV[8..9]   announced run_id ('' if none), when it was first met (ms)
 --   ARGV[10..11] lease, quarantine (ms)
+--   ARGV[12]     1: the caller may present a token again whose answer nobody is known to hold
 -- Returns missing | dead state | fresh record | leased record | new_incarnation run_id |
---   quarantined until | held until | healing_over record | backing_off until | busy until
+--   quarantined until | held until | healing_over record | backing_off until | busy until |
+--   probe_withheld
 local record = read()
 if not record then
   return { 'missing' }
@@ -52,13 +54,17 @@ end
 if record.st == 'sending' and number(record, 'hu') > now then
   return { 'held', number(record, 'hu') }
 end
+local is_probe = record.st == 'sending' or record.prb == '1'
+if is_probe and ARGV[12] ~= '1' then
+  return { 'probe_withheld' }
+end
 write(record, without_claim({
   st = 'leased',
   op = ARGV[3],
   rep = ARGV[4],
   boot = ARGV[5],
   lu = now + tonumber(ARGV[10]),
-  prb = record.st == 'sending' or record.prb == '1',
+  prb = is_probe,
   qu = 0,
 }))
 return { 'leased', whole() }

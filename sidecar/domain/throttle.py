@@ -1,0 +1,236 @@
+"""What holds a whole fleet back: the mass-death brake, and the breaker on the app's credentials.
+
+One value for the fleet, kept in the store. Each step on it is one pure function here and one branch
+of ``throttle.lua`` there; a differential test holds the two together. It knows no grant and no
+clock, and it stops nothing itself: whoever claims or settles asks first.
+
+The brake is for the day on which many users seem to lose their consent at once. That is nearly
+always a fault of ours (a restored backup, the wrong environment), so grants are left in doubt until
+a person lets the brake go. The breaker is for refusals that are no grant's fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, assert_never
+
+from sidecar.domain.failure import FailureReason
+from sidecar.domain.windows import Slice, Window, counted, totals
+
+REFUSALS_TO_OPEN: Final = 2
+SLICE_MS: Final = 30_000
+SLICES: Final = 10
+"""Decided refreshes are counted over the last five minutes."""
+LEAST_DECIDED: Final = 25
+DENIED_OF: Final = 5
+"""The brake is pulled when more than one of so many was denied."""
+LEAST_LIMIT: Final = 5
+GRANTS_OF_LIMIT: Final = 1000
+"""One grant of so many may be settled in one window; of a small fleet `LEAST_LIMIT`."""
+
+
+class BrakeCause(StrEnum):
+    """Why the brake was pulled."""
+
+    SETTLEMENTS = "settlements"
+    """More grants were about to turn ``reauth_required`` than one window allows."""
+    DENIALS = "denials"
+    """Too many of the last refreshes were denied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttle:
+    """What holds the fleet back now; instants are on the store's clock, 0 is "not set".
+
+    Attributes:
+        braked_at_ms: When the brake was pulled; 0: it is off.
+        brake_cause: Why.
+        free_until_ms: Until when nothing pulls it, since a person let it go.
+        grants: How many grants there were at the last count.
+        decided: Refreshes of the last minutes that Akoya decided, and those that it denied.
+        refusals: How often in a row Akoya refused the app itself.
+        refusal_reason: How it did so last.
+        opened_at_ms: When the breaker opened; 0: it is closed.
+        canary_at_ms: From when one claim may try while it is open.
+        revision: Grows with each change, so that answers that overtook one another are told apart.
+    """
+
+    braked_at_ms: int = 0
+    brake_cause: BrakeCause | None = None
+    free_until_ms: int = 0
+    grants: int = 0
+    decided: Window = ()
+    refusals: int = 0
+    refusal_reason: FailureReason | None = None
+    opened_at_ms: int = 0
+    canary_at_ms: int = 0
+    revision: int = 0
+
+    @property
+    def is_braked(self) -> bool:
+        """Whether claims and settlements stop."""
+        return self.braked_at_ms > 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether token requests stop but for a canary."""
+        return self.opened_at_ms > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Change nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountDecided:
+    """So many refreshes were decided, so many of them denied; may pull the brake."""
+
+    decided: int
+    denied: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullBrake:
+    """One settlement more would be one too many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseBrake:
+    """A person lets the brake go; nothing pulls it for `free_ms`."""
+
+    free_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountGrants:
+    """There are so many grants."""
+
+    grants: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountRefusal:
+    """Akoya refused the app itself; the next canary may leave after `canary_ms`."""
+
+    reason: FailureReason
+    canary_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountAcceptance:
+    """Akoya answered as it does to an app that it knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeCanary:
+    """Ask to be the one that may try; the next one may after `canary_ms`."""
+
+    canary_ms: int
+
+
+ThrottleStep = (
+    Look
+    | CountDecided
+    | PullBrake
+    | ReleaseBrake
+    | CountGrants
+    | CountRefusal
+    | CountAcceptance
+    | TakeCanary
+)
+
+
+def take(throttle: Throttle, step: ThrottleStep, now_ms: int) -> tuple[Throttle, bool]:
+    """Return the throttle after a step, and whether a canary may leave (else ``False``)."""
+    after, is_granted = _taken(throttle, step, now_ms)
+    if after != throttle:
+        after = replace(after, revision=throttle.revision + 1)
+    return after, is_granted
+
+
+def _taken(throttle: Throttle, step: ThrottleStep, now_ms: int) -> tuple[Throttle, bool]:
+    match step:
+        case Look():
+            return throttle, False
+        case CountDecided():
+            return _count_decided(throttle, step, now_ms), False
+        case PullBrake():
+            return _pulled(throttle, BrakeCause.SETTLEMENTS, now_ms), False
+        case ReleaseBrake():
+            return _released(throttle, step, now_ms), False
+        case CountGrants():
+            return replace(throttle, grants=step.grants), False
+        case CountRefusal():
+            return _count_refusal(throttle, step, now_ms), False
+        case CountAcceptance():
+            return _accepted(throttle), False
+        case TakeCanary():
+            return _take_canary(throttle, step, now_ms)
+        case _:
+            assert_never(step)
+
+
+def settlement_limit(*, chosen: int | None, throttle: Throttle, now_ms: int) -> int | None:
+    """Return how many grants may be settled in one window; ``None``: any number.
+
+    Args:
+        chosen: The operator's own limit, if there is one.
+        throttle: As it stands.
+        now_ms: The store's clock.
+    """
+    if throttle.free_until_ms > now_ms:
+        return None
+    return chosen or max(LEAST_LIMIT, throttle.grants // GRANTS_OF_LIMIT)
+
+
+def _count_decided(throttle: Throttle, step: CountDecided, now_ms: int) -> Throttle:
+    added = Slice(number=now_ms // SLICE_MS, ended=step.decided, bad=step.denied)
+    after = replace(throttle, decided=counted(throttle.decided, added, slices=SLICES))
+    decided, denied = totals(after.decided)
+    if decided >= LEAST_DECIDED and denied * DENIED_OF > decided:
+        return _pulled(after, BrakeCause.DENIALS, now_ms)
+    return after
+
+
+def _pulled(throttle: Throttle, cause: BrakeCause, now_ms: int) -> Throttle:
+    if throttle.is_braked or throttle.free_until_ms > now_ms:
+        return throttle
+    return replace(throttle, braked_at_ms=now_ms, brake_cause=cause)
+
+
+def _released(throttle: Throttle, step: ReleaseBrake, now_ms: int) -> Throttle:
+    if not throttle.is_braked:
+        return throttle
+    return replace(
+        throttle,
+        braked_at_ms=0,
+        brake_cause=None,
+        free_until_ms=now_ms + step.free_ms,
+        decided=(),
+    )
+
+
+def _count_refusal(throttle: Throttle, step: CountRefusal, now_ms: int) -> Throttle:
+    refusals = throttle.refusals + 1
+    opens = refusals >= REFUSALS_TO_OPEN and not throttle.is_open
+    return replace(
+        throttle,
+        refusals=refusals,
+        refusal_reason=step.reason,
+        opened_at_ms=now_ms if opens else throttle.opened_at_ms,
+        canary_at_ms=now_ms + step.canary_ms,
+    )
+
+
+def _accepted(throttle: Throttle) -> Throttle:
+    return replace(throttle, refusals=0, refusal_reason=None, opened_at_ms=0, canary_at_ms=0)
+
+
+def _take_canary(throttle: Throttle, step: TakeCanary, now_ms: int) -> tuple[Throttle, bool]:
+    if not throttle.is_open:
+        return throttle, True
+    if throttle.canary_at_ms > now_ms:
+        return throttle, False
+    return replace(throttle, canary_at_ms=now_ms + step.canary_ms), True

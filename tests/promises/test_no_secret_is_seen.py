@@ -207,8 +207,6 @@ def everything_in(server: RedisServer) -> Iterator[bytes]:
                     yield repr(client.hgetall(key)).encode() + b"".join(
                         client.hgetall(key).values()
                     )
-                case b"zset":
-                    yield repr(client.zrange(key, 0, -1)).encode()
                 case b"stream":
                     yield repr(client.xrange(key)).encode()
                 case b"zset":

@@ -19,25 +19,7 @@ from sidecar.domain.spooled import PairReceived, SpoolEntry
 from sidecar.settings import Settings, load
 
 
-def _dbg():
-    import asyncio, gc, io, threading, time
-    def run():
-        n=0
-        while True:
-            time.sleep(25)
-            n+=1
-            loops=[o for o in gc.get_objects() if isinstance(o, asyncio.AbstractEventLoop)]
-            out=io.StringIO()
-            for l in loops:
-                out.write(f"LOOP {l}\n")
-                for t in asyncio.all_tasks(l):
-                    t.print_stack(file=out)
-            open(f"/tmp/bns.tasks.{os.getpid()}.{n}","w").write(out.getvalue())
-    threading.Thread(target=run,daemon=True).start()
-
-
 def main(spec: dict[str, Any]) -> int:
-    _dbg()
     """Run a sidecar on the process environment.
 
     ``spec``: ``times``, ``dies_after`` and ``clock_ahead_s``.

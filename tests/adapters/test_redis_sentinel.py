@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from sidecar.ports import Distress, Notice, StoreUnavailable
 from tests.support.records import acquire, live, pair, replay
 from tests.support.redis_fleet import SERVICE, SentinelFleet, are_in_step, command, wait_for
 from tests.support.redis_server import RedisServer
+from tests.support.scripted_sentinel import ScriptedSentinel
 from tests.support.stores import have_patience, store_at, tried
 from tests.support.wait import eventually
 
@@ -62,6 +63,15 @@ def two_servers() -> Iterator[tuple[RedisServer, RedisServer]]:
             second.stop()
 
 
+def address_of(sentinels: Sequence[ScriptedSentinel]) -> str:
+    hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
+    return f"redis+sentinel://{hosts}/{SERVICE}"
+
+
+def stored_at(server: RedisServer) -> bool:
+    return bool(command(server, "EXISTS", f"sidecar:c:{{{GRANT}}}"))
+
+
 async def test_a_dead_primary_is_replaced_by_the_one_that_the_sentinels_name(
     fleet: SentinelFleet, store: RedisTokenStore
 ) -> None:
@@ -99,27 +109,53 @@ async def test_a_dead_primary_is_replaced_by_the_one_that_the_sentinels_name(
     assert after.run_ids.isdisjoint(before.run_ids)
 
 
-async def test_a_primary_that_slept_through_its_replacement_is_not_asked_again(
-    fleet: SentinelFleet, store: RedisTokenStore
+async def test_a_primary_that_is_replaced_is_left_though_it_answers(
+    two_servers: tuple[RedisServer, RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may not know yet that it is replaced, and would show what the failover has undone."""
-    await store.apply(GRANT, live(pair(), None))
-    reader = store_at(fleet.url)
-    await reader.read(GRANT)
-    former = fleet.primaries()[0]
-    former.pause()
-    await eventually(
-        lambda: tried(store, GRANT, replay(pair(1))),
-        lambda verdict: verdict is not None,
-        within_s=30,
-        what="a new primary",
-    )
+    """One that slept through its replacement does not know it, and shows what is undone."""
+    have_patience(monkeypatch)
+    former, primary = two_servers
+    async with AsyncExitStack() as stack:
+        sentinels = [await stack.enter_async_context(ScriptedSentinel()) for _ in range(3)]
+        store = store_at(address_of(sentinels))
+        stack.push_async_callback(store.close)
+        for sentinel in sentinels:
+            sentinel.named = former.port
+        await store.apply(GRANT, live(pair(), None))
 
-    former.resume()
-    records = [await each.read(GRANT) for each in (reader, store) for _ in range(20)]
-    await reader.close()
+        for sentinel in sentinels:
+            sentinel.named = primary.port
+        record = await eventually(
+            lambda: store.read(GRANT),
+            lambda record: record is None,
+            within_s=10,
+            what="the store to leave the former primary",
+        )
 
-    assert {record and record.pair.generation for record in records} == {1}
+    assert record is None
+    assert stored_at(former)
+
+
+async def test_more_than_half_of_the_sentinels_are_believed(
+    two_servers: tuple[RedisServer, RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that lags outvotes nobody, nor does one that is silent or knows of no primary."""
+    have_patience(monkeypatch)
+    former, primary = two_servers
+    async with AsyncExitStack() as stack:
+        sentinels = [await stack.enter_async_context(ScriptedSentinel()) for _ in range(5)]
+        for sentinel, named in zip(
+            sentinels, (former.port, primary.port, primary.port, primary.port, None), strict=True
+        ):
+            sentinel.named = named
+        sentinels[4].is_silent = True
+        store = store_at(address_of(sentinels))
+        stack.push_async_callback(store.close)
+
+        await store.apply(GRANT, live(pair(), None))
+
+    assert stored_at(primary)
+    assert not stored_at(former)
 
 
 async def test_without_sentinels_the_known_primary_is_still_good(

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, final
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
@@ -40,7 +41,15 @@ class ServerFleet(Protocol):
         ...
 
     def primaries(self) -> list[RedisServer]:
-        """Return the servers that accept writes and are known as primaries to somebody else."""
+        """Return the servers that accept writes, as whoever decides about it sees them."""
+        ...
+
+    def holds(self, primary: RedisServer, key: str) -> bool:
+        """Whether a primary holds a key."""
+        ...
+
+    def is_whole(self) -> bool:
+        """Whether every primary has its replicas, and everybody knows everybody."""
         ...
 
     def start(self) -> None:
@@ -84,6 +93,15 @@ class SentinelFleet:
         named = [self._named_by(port) for port in self.sentinel_ports]
         port = max(set(named), key=named.count)
         return [server for server in self.servers if server.port == port]
+
+    def holds(self, primary: RedisServer, key: str) -> bool:
+        """Tell that the primary holds every key."""
+        del primary, key
+        return True
+
+    def is_whole(self) -> bool:
+        """Whether the primary has both replicas and nobody else takes itself for one."""
+        return [has_replicas(server, 2) for server in self.primaries()] == [True]
 
     def stop_sentinels(self) -> None:
         """End those who know the primary."""
@@ -174,6 +192,21 @@ class ClusterFleet:
             return [server for server in self.servers if server.port in ports]
         return []
 
+    def holds(self, primary: RedisServer, key: str) -> bool:
+        """Whether the key is in a slot of the primary."""
+        slot = key_slot(key.encode())
+        shares = command(primary, "CLUSTER", "SLOTS")
+        return any(
+            first <= slot <= last and int(holder[1]) == primary.port
+            for first, last, holder, *_ in shares
+        )
+
+    def is_whole(self) -> bool:
+        """Whether each third has a primary and a replica."""
+        primaries = self.primaries()
+        is_well = all(self._says(server, "cluster_state:ok") for server in self.servers)
+        return is_well and all(has_replicas(server, 1) for server in primaries)
+
     def owner_of(self, slot: int) -> RedisServer:
         """Return the server that holds a slot, as the first one sees it."""
         for first, last, primary, *_ in command(self.servers[0], "CLUSTER", "SLOTS"):
@@ -230,6 +263,14 @@ def are_in_step(primary: RedisServer, *, replicas: int) -> bool:
     states = [info[f"slave{number}"] for number in range(info["connected_slaves"])]
     in_step = [state for state in states if state["state"] == "online" and state["offset"] == at]
     return info["role"] == "master" and len(in_step) >= replicas
+
+
+def has_replicas(primary: RedisServer, count: int) -> bool:
+    """Whether so many replicas follow a primary."""
+    with at_port(primary.port) as client:
+        info = client.info("replication")
+    states = [info[f"slave{number}"]["state"] for number in range(info["connected_slaves"])]
+    return info["role"] == "master" and states.count("online") == count
 
 
 def at_port(port: int) -> Any:

@@ -161,7 +161,7 @@ class _Drawer:
             incarnation=self.incarnation(),
             lease_ms=LEASE_MS,
             quarantine_ms=self.rng.choice((0, QUARANTINE_MS)),
-            may_probe=self.rng.random() < 0.5,
+            may_probe=self.rng.randrange(4) > 0,
         )
 
     def mark(self) -> AnyCommand:

@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants simulate chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs bench docs lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants simulate chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs model bench docs lock compose-keys clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ test: $(STAMP) ## every test that needs no program of the system
 	$(BIN)/python -m pytest -m "not system" $(ARGS)
 
 test-system: $(STAMP) ## tests that drive programs of the system
-	@.ci/needs promtool ip
+	@.ci/needs promtool ip spin gcc
 	$(BIN)/python -m pytest -m system $(ARGS)
 
 test-all: test test-system ## both
@@ -74,6 +74,10 @@ proofs: $(STAMP) ## the long forms of the test plan (ARGS="t5 t6" runs some), pr
 
 bench: $(STAMP) ## measure what the sidecar costs
 	$(BIN)/python -m tests.benchmarks.run $(ARGS)
+
+model: $(STAMP) ## check the protocol's model: every order of steps, beside what is expected
+	@.ci/needs spin gcc
+	$(BIN)/python -m tests.model.check $(ARGS)
 
 docs: $(STAMP) ## write the reference pages anew from the code
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done

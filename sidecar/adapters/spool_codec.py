@@ -32,6 +32,7 @@ from sidecar.domain.spooled import (
     AnswerReceived,
     ClaimEnded,
     ClaimIntended,
+    ConsentEnded,
     PairConfirmed,
     PairForgotten,
     PairReceived,
@@ -168,6 +169,8 @@ def _dissected(entry: SpoolEntry) -> tuple[bytes, tuple[bytes, ...]]:
             return b"V", (grant, *_of_consent(entry.consent))
         case RevocationSettled():
             return b"W", (grant, *_of_consent(entry.consent))
+        case ConsentEnded():
+            return b"E", (grant, *_of_consent(entry.consent))
         case _:
             assert_never(entry)
 
@@ -245,6 +248,8 @@ def _assembled(kind: bytes, fields: list[bytes]) -> SpoolEntry | None:
             return RevocationOrdered(grant=grant, consent=_consent(consent, at_ms))
         case b"W", [_, consent, at_ms, *_]:
             return RevocationSettled(grant=grant, consent=_consent(consent, at_ms))
+        case b"E", [_, consent, at_ms, *_]:
+            return ConsentEnded(grant=grant, consent=_consent(consent, at_ms))
         case _:
             return None
 

@@ -358,7 +358,8 @@ class Commit(Command[CommitVerdict]):
 
     Attributes:
         claim_id: The claim that brought it, ``None`` for a first pair or a replay.
-        is_live: It comes straight from the IdP or an import, not from a spool.
+        is_live: It comes straight from the IdP or an import, not from a spool. A first pair that
+            was offered before comes from nowhere better than a spool: the store may have had it.
     """
 
     pair: StoredPair

@@ -1,7 +1,8 @@
 """What lies in the spool: the entries of its log, and the state they add up to.
 
 The spool is the local, durable memory of a sidecar: an intent before a claim leaves, the raw
-answer and the pair before anybody hears of them, revocation orders until they are carried out.
+answer and the pair before anybody hears of them, revocation orders until they are carried out and
+for a while longer.
 `SpoolState` is the pure fold of the log; how entries reach a disk is the adapter's business. The
 letter behind each entry is its type in the log.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Final, assert_never
 
 from sidecar.domain.record import ClaimId, Consent, GrantId, Position, ReplicaId, StoredPair
 
@@ -102,6 +103,18 @@ class RevocationSettled:
     consent: Consent
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentEnded:
+    """The consent's revocation was carried out: a store that forgets it is told again (``E``)."""
+
+    grant: GrantId
+    consent: Consent
+
+
+ENDED_KEPT_S: Final = 43_200.0
+"""How long a carried out revocation is remembered: less than the age at which a tombstone may be
+erased, so that no memory of it outlives an erasure."""
+
 SpoolEntry = (
     ClaimIntended
     | AnswerReceived
@@ -111,6 +124,7 @@ SpoolEntry = (
     | PairForgotten
     | RevocationOrdered
     | RevocationSettled
+    | ConsentEnded
 )
 
 
@@ -127,6 +141,8 @@ class SpoolState:
             is settled by that answer first.
         answers: Raw answers whose pair was not yet taken from them.
         orders: Revocations to carry out.
+        ended: Revocations that were carried out lately, each with its instant (wall clock); the
+            oldest first.
     """
 
     pairs: dict[GrantId, PairReceived] = field(default_factory=dict[GrantId, PairReceived])
@@ -135,6 +151,9 @@ class SpoolState:
     answers: dict[ClaimId, AnswerReceived] = field(default_factory=dict[ClaimId, AnswerReceived])
     orders: dict[GrantId, RevocationOrdered] = field(
         default_factory=dict[GrantId, RevocationOrdered]
+    )
+    ended: dict[GrantId, tuple[ConsentEnded, float]] = field(
+        default_factory=dict[GrantId, tuple[ConsentEnded, float]]
     )
 
     @property
@@ -164,14 +183,10 @@ class SpoolState:
                 self._end(entry.claim_id)
             case PairForgotten():
                 self._forget(entry)
-            case RevocationOrdered():
-                standing = self.orders.get(entry.grant)
-                if standing is None or standing.consent.order <= entry.consent.order:
-                    self.orders[entry.grant] = entry
-            case RevocationSettled():
-                standing = self.orders.get(entry.grant)
-                if standing is not None and standing.consent.order <= entry.consent.order:
-                    del self.orders[entry.grant]
+            case RevocationOrdered() | RevocationSettled():
+                self._order(entry)
+            case ConsentEnded():
+                self._remember(entry, at_s)
             case _:
                 assert_never(entry)
 
@@ -188,6 +203,7 @@ class SpoolState:
             yield intent, 0.0
         for order in self.orders.values():
             yield order, 0.0
+        yield from self.ended.values()
 
     def _receive(self, entry: PairReceived, at_s: float) -> None:
         if entry.claim_id is not None:
@@ -199,6 +215,26 @@ class SpoolState:
             self.pairs.pop(entry.grant, None)  # the newest pair is the last
             self.pairs[entry.grant] = entry
             self.parked_at_s[entry.grant] = at_s
+
+    def _order(self, entry: RevocationOrdered | RevocationSettled) -> None:
+        standing = self.orders.get(entry.grant)
+        if standing is not None and standing.consent.order > entry.consent.order:
+            return
+        if isinstance(entry, RevocationOrdered):
+            self.orders[entry.grant] = entry
+        else:
+            self.orders.pop(entry.grant, None)
+
+    def _remember(self, entry: ConsentEnded, at_s: float) -> None:
+        standing = self.ended.get(entry.grant)
+        if standing is None or standing[0].consent.order < entry.consent.order:
+            self.ended.pop(entry.grant, None)
+            self.ended[entry.grant] = (entry, at_s)
+        while self.ended:
+            oldest = next(iter(self.ended))
+            if self.ended[oldest][1] + ENDED_KEPT_S > at_s:
+                return
+            del self.ended[oldest]
 
     def _end(self, claim_id: ClaimId) -> None:
         self.intents.pop(claim_id, None)

@@ -82,9 +82,13 @@ class Committer:
 
     async def _commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
         failures = 0
+        is_first = received.claim_id is None
         while True:
+            # A first pair that was offered may have been seen, claimed and forgotten since: from
+            # then on it proves no more than a copy does. A claim's pair is proven by its mark.
+            is_proof = is_live and not (is_first and failures)
             try:
-                return await self.offer(received, is_live=is_live)
+                return await self.offer(received, is_live=is_proof)
             except StoreUnavailable:
                 pause_s = policy.backoff(
                     failures=failures,

@@ -135,6 +135,7 @@ class Reconciler:
         # An order before its pair: a store that lost both must not serve the grant in between.
         for order in list(self._parts.journal.state.orders.values()):
             await self._parts.store.apply(order.grant, BeginRevocation(consent=order.consent))
+        await self._revoker.recall()
         if self._unoffered is None:
             # The newest first: what a store forgot it was told last, and claims wait for it.
             self._unoffered = list(reversed(self._parts.journal.state.pairs))

@@ -1,5 +1,8 @@
 """Revocation: an order on disk first, then the store, then Akoya, repeated until all three agree.
 
+A store that forgets what it confirmed may bring a revoked grant back; so a carried out order is
+remembered for a while, and given anew where that happens.
+
 Serving stops with the store's mark. A refresh that is in flight ends first; its successor is what
 Akoya must be told about, and a pair that turns up later makes the order live again.
 """
@@ -33,7 +36,13 @@ from sidecar.domain.outcomes import (
     RevokeOutcome,
 )
 from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState
-from sidecar.domain.spooled import PairForgotten, RevocationOrdered, RevocationSettled
+from sidecar.domain.spooled import (
+    ENDED_KEPT_S,
+    ConsentEnded,
+    PairForgotten,
+    RevocationOrdered,
+    RevocationSettled,
+)
 from sidecar.domain.token_wire import RevokeDone, read_reply
 from sidecar.domain.tokens import TokenFailure
 from sidecar.domain.wire import TokenReply
@@ -70,6 +79,22 @@ class Revoker:
             return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
         return await self.carry_out(order)
 
+    async def recall(self) -> None:
+        """Give each order anew that was carried out lately, and that the store has forgotten.
+
+        Raises:
+            StoreUnavailable: Ask again.
+        """
+        since_s = self._parts.clock.now_s() - ENDED_KEPT_S
+        for ended, at_s in list(self._parts.journal.state.ended.values()):
+            if at_s < since_s:
+                continue
+            begin = BeginRevocation(consent=ended.consent)
+            if isinstance(await self._parts.store.apply(ended.grant, begin), RevocationBegun):
+                self._parts.journal.keep(
+                    RevocationOrdered(grant=ended.grant, consent=ended.consent)
+                )
+
     async def carry_out(self, order: RevocationOrdered) -> RevocationDone | RevocationKept:
         """Try to end an order; a kept one is due again after the pause it names."""
         pause_s = self._parts.times.revoke_retry_s
@@ -95,7 +120,11 @@ class Revoker:
                 order.grant, BeginRevocation(consent=order.consent)
             )
             match verdict:
-                case Superseded() | AlreadyRevoked():
+                case Superseded():
+                    self._settle(order)
+                    return RevocationDone()
+                case AlreadyRevoked():
+                    self._remember(order)
                     self._settle(order)
                     return RevocationDone()
                 case RevocationBegun():
@@ -174,6 +203,7 @@ class Revoker:
         finish = FinishRevocation(position=record.position)
         if isinstance(await self._parts.store.apply(order.grant, finish), Refused):
             return False
+        self._remember(order)
         self._forget(order, record)
         self._settle(order)
         self._parts.observer.observe(GrantRevoked(grant=order.grant))
@@ -182,6 +212,10 @@ class Revoker:
         except StoreUnavailable:
             return True
         return True
+
+    def _remember(self, order: RevocationOrdered) -> None:
+        """Keep on disk that this consent is over: the store may forget its tombstone."""
+        self._parts.journal.keep(ConsentEnded(grant=order.grant, consent=order.consent))
 
     def _forget(self, order: RevocationOrdered, record: GrantRecord) -> None:
         """Let the copy of the dead pair go, or its replay into an empty store would revive it.

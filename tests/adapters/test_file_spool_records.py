@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sidecar.adapters.spool_codec import encode_head, encode_record, read_segment
 from sidecar.domain.spooled import (
     ClaimEnded,
+    ConsentEnded,
     RevocationOrdered,
     RevocationSettled,
     SpoolEntry,
@@ -37,6 +38,7 @@ ONE_OF_EACH: list[SpoolEntry] = [
     forgotten(5),
     RevocationOrdered(grant=GRANT, consent=CONSENT),
     RevocationSettled(grant=GRANT, consent=CONSENT),
+    ConsentEnded(grant=GRANT, consent=CONSENT),
 ]
 
 
@@ -75,7 +77,7 @@ def test_the_format_has_not_drifted() -> None:
     )
     assert (
         hashlib.sha256(every).hexdigest()
-        == "9157277ad2b6c6c5fbc0e3a980003b7a695ddcaa7e92d13d3b3ea379c3960046"
+        == "ee79dc154e66d7715cbb81df74e2794d0b756ec9228aa853bedeaa0d801e6ce1"
     )
 
 

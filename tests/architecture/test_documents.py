@@ -23,6 +23,10 @@ PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LOCKS: Final = sorted(ROOT.glob("requirements*.lock"))
 
 TEST_REFERENCE: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+HOLE: Final = re.compile(r"^(\| (\d+) \| .*\|)$", re.MULTILINE)
+TEST_OF_HOLE: Final = re.compile(r"test_h(\d+)_")
+RUN: Final = re.compile(r"^\| `([hi]\d+_\w+)` \|", re.MULTILINE)
+RUN_IN_ROW: Final = re.compile(r"`([hi]\d+_\w+)`")
 LINK: Final = re.compile(r"\]\((?!https?://|mailto:)([^)\s#]*)(?:#([^)\s]+))?\)")
 HEADING: Final = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 MAKE_VERB: Final = re.compile(r"(?:^|`|\$ |&& )make ([a-z-]+)", re.MULTILINE)
@@ -60,6 +64,11 @@ def _tests_of(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, functions)}
 
 
+def _holes() -> str:
+    text = (ROOT / "docs/explanation/refresh-protocol.md").read_text("utf-8")
+    return text.partition("\n## Holes of a straightforward design\n")[2].partition("\n## ")[0]
+
+
 def _slug(heading: str) -> str:
     words = re.sub(r"[^\w\- ]", "", heading.lower().replace("`", ""))
     return words.strip().replace(" ", "-")
@@ -92,6 +101,34 @@ def test_the_failure_model_and_the_correctness_page_name_tests() -> None:
     for page, least in (("failure-model", 30), ("correctness", 15)):
         text = (ROOT / f"docs/explanation/{page}.md").read_text("utf-8")
         assert len(TEST_REFERENCE.findall(text)) >= least, page
+
+
+def test_every_hole_has_tests_and_every_test_of_a_hole_its_row() -> None:
+    """What a straightforward design leaves open is listed whole, with what shows it closed."""
+    rows = {int(number): row for row, number in HOLE.findall(_holes())}
+    of_holes = {
+        (int(match[1]), f"{path.relative_to(ROOT)}::{name}")
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in _tests_of(path)
+        if (match := TEST_OF_HOLE.match(name))
+    }
+
+    assert list(rows) == list(range(1, 32))
+    assert [number for number, row in rows.items() if not TEST_REFERENCE.search(row)] == []
+    assert [test for number, test in of_holes if f"`{test}`" not in rows[number]] == []
+
+
+def test_every_run_of_the_model_that_puts_a_hole_back_is_in_its_row() -> None:
+    """A hole that the model can show is shown, and nothing is named that it does not run."""
+    runs = set(RUN.findall((ROOT / "docs/explanation/model/runs.md").read_text("utf-8")))
+    named = {
+        (int(number), run)
+        for row, number in HOLE.findall(_holes())
+        for run in RUN_IN_ROW.findall(row)
+    }
+
+    assert {run for _, run in named} <= runs
+    assert {(int(run[1:].partition("_")[0]), run) for run in runs if run[0] == "h"} <= named
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_names(PAGES))

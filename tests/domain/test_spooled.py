@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain.spooled import (
+    ENDED_KEPT_S,
     ClaimEnded,
+    ConsentEnded,
     PairReceived,
     RevocationOrdered,
     RevocationSettled,
@@ -160,6 +162,22 @@ def test_a_revocation_order_stands_until_it_or_a_newer_consent_is_settled() -> N
     assert fold([order, settled]).orders == {}
     assert fold([old_order, settled]).orders == {}
     assert fold([settled]).orders == {}
+
+
+def test_a_carried_out_revocation_is_remembered_for_a_while() -> None:
+    """The newest of a grant counts; what is too old goes when another is added."""
+    ended = ConsentEnded(grant=GRANT, consent=CONSENT)
+    old = ConsentEnded(grant=GRANT, consent=OLD_CONSENT)
+    other = ConsentEnded(grant=OTHER_GRANT, consent=CONSENT)
+    state = SpoolState()
+
+    state.apply(old, at_s=1.0)
+    state.apply(ended, at_s=2.0)
+    state.apply(old, at_s=3.0)
+    assert state.ended == {GRANT: (ended, 2.0)}
+    state.apply(other, at_s=2.0 + ENDED_KEPT_S)
+
+    assert state.ended == {OTHER_GRANT: (other, 2.0 + ENDED_KEPT_S)}
 
 
 @given(entries=st.lists(spool_entries, max_size=30))

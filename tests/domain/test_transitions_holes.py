@@ -10,9 +10,11 @@ from sidecar.domain import transitions
 from sidecar.domain.commands import (
     AdoptOrphan,
     BeginRevocation,
+    BeingRevoked,
     Committed,
     Duplicate,
     FinishRevocation,
+    Fresh,
     Healed,
     Incarnation,
     InDoubt,
@@ -223,6 +225,18 @@ def test_h8_a_late_fork_of_a_revoked_grant_is_revoked_too() -> None:
     assert (record.state, record.pair) == (GrantState.REVOKING, later)
 
 
+@pytest.mark.parametrize("stands", [revoking(sending()), revoking(active()), revoked()])
+def test_h8_a_denial_never_overwrites_a_revocation(stands: GrantRecord) -> None:
+    """The claim that was in flight is over, the order stands, and nothing is left to settle."""
+    record, verdict = transitions.apply(stands, deny(START), at(5))
+
+    assert verdict == BeingRevoked()
+    assert record is not None
+    assert (record.state, record.claim_id) == (stands.state, None)
+    settled = transitions.apply(record, Settle(position=START), at(HEAL_MS + 6))
+    assert settled == (record, Refused())
+
+
 def test_h9_an_old_familys_late_generation_does_not_overwrite_a_new_consent() -> None:
     """Consents are compared before generations."""
     claimed = after(sending(generation=6), (live(pair(0, NEWER_CONSENT), None), at(1)))
@@ -244,6 +258,28 @@ def test_h9_a_new_consent_revives_a_revoked_grant() -> None:
     assert verdict == Committed(was=None, is_gap=False)
     assert record is not None
     assert (record.state, record.pair) == (GrantState.ACTIVE, pair(0, NEWER_CONSENT))
+
+
+def test_h9_a_late_order_of_an_old_consent_leaves_the_new_one_alone() -> None:
+    """An order names its consent: it is void against a later one, whatever it had begun before."""
+    ordered = after(active(3), (BeginRevocation(consent=CONSENT), at(1)))
+    consented = after(ordered, (live(pair(0, NEWER_CONSENT), None), at(2)))
+
+    again = transitions.apply(consented, BeginRevocation(consent=CONSENT), at(3))
+    finished = transitions.apply(consented, FinishRevocation(position=pair(3).position), at(3))
+
+    assert (consented.state, consented.pair) == (GrantState.ACTIVE, pair(0, NEWER_CONSENT))
+    assert again == (consented, Superseded())
+    assert finished == (consented, Refused())
+
+
+def test_h9_a_wish_of_an_old_consent_spends_no_token_of_the_new_one() -> None:
+    """Whoever knew generation 7 of the old consent takes generation 0 of the new one as it is."""
+    consented = after(active(7), (live(pair(0, NEWER_CONSENT), None), at(1)))
+
+    asked = transitions.apply(consented, acquire(pair(7).position), at(2))
+
+    assert asked == (consented, Fresh(record=consented))
 
 
 def test_h31_a_probe_after_a_hold_never_settles_at_once() -> None:

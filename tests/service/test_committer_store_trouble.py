@@ -269,6 +269,54 @@ async def test_claims_are_quarantined_until_every_spool_was_replayed() -> None:
 
 
 @in_virtual_time
+async def test_h3_a_first_pair_that_was_offered_before_does_not_end_the_quarantine() -> None:
+    """I10: a peer may have claimed it in the store that is gone, and holds its successor."""
+    fleet = Fleet()
+    owner = await fleet.peer("a")
+    peer, third = await fleet.peer("b"), await fleet.peer("c")
+    owner.store.loses_replies_of = {"Commit"}
+    consenting = asyncio.ensure_future(owner.obtain())
+    await until_expiry(fleet)
+    await peer.ask()
+    await until_expiry(fleet)
+    peer.store.is_away = True
+    fleet.restart_store({})
+    await asyncio.sleep(3)
+    assert fleet.record(third).pair.generation == 0
+
+    lookup = await third.ask()
+    owner.store.loses_replies_of = set()
+    peer.store.is_away = False
+    await consenting
+    await asyncio.sleep(3)
+
+    assert isinstance(lookup, TokenRefused)
+    assert third.of(RecordQuarantined)
+    assert len(fleet.idp.refreshes()) == 1
+    assert _is_well(fleet, third)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_h10_a_consent_that_the_store_forgot_does_not_outrank_a_later_one() -> None:
+    """The order of consents comes from Akoya's clock, and not from a counter that can fall back."""
+    fleet = Fleet()
+    first, second = await fleet.peer("a"), await fleet.peer("b")
+    await first.obtain()
+    first.store.is_away = True
+    fleet.restart_store({})
+    await asyncio.sleep(10)
+
+    await second.obtain()
+    first.store.is_away = False
+    await asyncio.sleep(5)
+
+    assert _is_well(fleet, second)
+    assert bearer_of(await first.ask()) == bearer_of(await second.ask())
+    await fleet.end()
+
+
+@in_virtual_time
 async def test_an_old_copy_never_beats_the_newer_generation_of_another_spool() -> None:
     """Replays come in any order: the highest generation stands at the end."""
     fleet = Fleet()

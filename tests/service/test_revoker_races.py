@@ -8,6 +8,7 @@ from sidecar.domain.events import GrantRevoked
 from sidecar.domain.outcomes import GrantGone, RevocationDone, RevocationKept, Stored
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.record import GrantState
+from sidecar.domain.spooled import ENDED_KEPT_S
 from sidecar.domain.tokens import ProblemReason, TokenRefused
 from tests.support.rotating_idp import Fault
 from tests.support.scripted_idp import refusal
@@ -195,6 +196,49 @@ async def test_a_carried_out_order_is_not_undone_by_the_loss_of_the_store() -> N
 
     assert all(record.state is GrantState.REVOKED for record in fleet.store.records.values())
     assert isinstance(await other.ask(), TokenRefused)
+    await fleet.end()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@in_virtual_time
+async def test_h7_a_store_that_brings_a_revoked_grant_back_is_told_again(
+    *, is_restarted: bool
+) -> None:
+    """I11: the order is remembered on disk after it was carried out, for a store that forgets."""
+    fleet = Fleet()
+    peer, other = await fleet.with_expired_grant("a"), await fleet.peer("b")
+    before = dict(fleet.store.records)
+    await peer.revoke()
+    await asyncio.sleep(5)
+    assert _is_revoked(fleet, peer)
+    if is_restarted:
+        await peer.crash()
+
+    fleet.restart_store(before)
+    if is_restarted:
+        await peer.start()
+    await asyncio.sleep(5)
+
+    assert _is_revoked(fleet, peer)
+    assert isinstance(await other.ask(), TokenRefused)
+    assert peer.leftovers() == []
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_h7_no_memory_of_a_revocation_outlives_an_erasure() -> None:
+    """Half a day later nothing is told again; a tombstone is erased after a whole one."""
+    rarely = ProtocolTimes(housekeeping_every_s=600.0, store_probe_every_s=600.0)
+    fleet = Fleet(times=rarely)
+    peer = await fleet.with_expired_grant()
+    await peer.revoke()
+    assert rarely.purge_after_s > ENDED_KEPT_S
+    await asyncio.sleep(ENDED_KEPT_S)
+
+    fleet.restart_store({})
+    await asyncio.sleep(1300)
+
+    assert fleet.store.records == {}
     await fleet.end()
 
 

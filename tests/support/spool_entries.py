@@ -22,6 +22,7 @@ from sidecar.domain.spooled import (
     AnswerReceived,
     ClaimEnded,
     ClaimIntended,
+    ConsentEnded,
     PairConfirmed,
     PairForgotten,
     PairReceived,
@@ -146,5 +147,6 @@ spool_entries: st.SearchStrategy[SpoolEntry] = st.one_of(
     st.builds(PairForgotten, grant=_grants, position=_positions),
     st.builds(RevocationOrdered, grant=_grants, consent=_consents),
     st.builds(RevocationSettled, grant=_grants, consent=_consents),
+    st.builds(ConsentEnded, grant=_grants, consent=_consents),
 )
 """Any entry, of a world small enough that entries often meet."""

@@ -17,7 +17,7 @@ from sidecar.adapters.loop_thread import LoopThread
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.secret_file import SecretFile
 from sidecar.app.base import Base
-from sidecar.app.upkeep import kept
+from sidecar.app.upkeep import ended, kept
 from sidecar.domain.record import BootId
 from sidecar.domain.secret import Secret
 from sidecar.domain.token_requests import ClientCredentials, RefreshAuth
@@ -127,9 +127,7 @@ class LaneSide:
             self.keeping.append(loop.create_task(kept(work, observer=self.parts.observer)))
 
     async def _stop(self) -> None:
-        for task in self.keeping:
-            task.cancel()
-        await asyncio.gather(*self.keeping, return_exceptions=True)
+        await ended(self.keeping)
         # Only then the spool: what a claim has read when it is ended belongs on the disk.
         await self.lane.abandon()
         with suppress(StoreUnavailable):  # a sweep brings it back

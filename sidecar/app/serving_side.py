@@ -13,7 +13,7 @@ from typing import Self
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
-from sidecar.app.upkeep import kept
+from sidecar.app.upkeep import ended, kept
 from sidecar.domain.events import LoopLagged
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
@@ -71,14 +71,14 @@ class ServingSide:
 
     async def keep(self) -> None:
         """Listen to peers, forget ended bearers and measure the loop, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for work in (
-                self.broker.listen,
-                self.broker.sweep,
-                self.uses.run,
-                self._measure_lag,
-            ):
-                group.create_task(kept(work, observer=self.base.observer))
+        works = (self.broker.listen, self.broker.sweep, self.uses.run, self._measure_lag)
+        loop = asyncio.get_running_loop()
+        # Owned here, and not by a group, which would ask them to end only once.
+        tasks = [loop.create_task(kept(work, observer=self.base.observer)) for work in works]
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            await ended(tasks)
 
     async def close(self) -> None:
         """Let connections go."""

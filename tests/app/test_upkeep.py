@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sidecar.app.upkeep import kept
+from sidecar.app.upkeep import ended, kept
 from sidecar.domain.events import WorkFailed
 from tests.support.sidecar_parts import RecordingObserver
 from tests.support.virtual_time import in_virtual_time
@@ -31,3 +31,27 @@ async def test_background_work_begins_anew_after_a_fault() -> None:
     reported = observer.of(WorkFailed)
     assert [event.where for event in reported] == ["upkeep", "upkeep"]
     assert all("secret" not in event.error for event in reported)
+
+
+@in_virtual_time
+async def test_background_work_that_misses_its_cancellation_ends_all_the_same() -> None:
+    """A library may lose one; a process that was asked to stop must not wait for it for ever."""
+    missed: list[str] = []
+
+    async def work() -> None:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if missed:
+                    raise
+                missed.append("as wait_for does in the step in which its work is done")
+
+    task = asyncio.get_running_loop().create_task(kept(work, observer=RecordingObserver()))
+    await asyncio.sleep(1)
+
+    async with asyncio.timeout(10):
+        await ended([task])
+
+    assert missed
+    assert task.cancelled()

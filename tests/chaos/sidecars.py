@@ -189,6 +189,7 @@ class ChaosSidecar:
             "SIDECAR_SPOOL_DIR": str(self.spool),
             "SIDECAR_REFRESH_WAIT_S": "1",
             "SIDECAR_DRAIN_TIMEOUT_S": str(DRAINS_WITHIN_S),
+            "SIDECAR_BRAKE_LIMIT": "1000000",  # the losses that it would stop are what is counted
             "SIDECAR_LOG_LEVEL": "error",
             **{
                 f"SIDECAR_{listener.upper()}_LISTEN": f"127.0.0.1:{port}"

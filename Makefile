@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants simulate chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs model bench docs lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs model bench docs lock compose-keys clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ mutants: $(STAMP) ## put each failure of the failure model back, and expect its 
 
 simulate: $(STAMP) ## thousands of random stories of a fleet, in virtual time (ARGS=--help)
 	$(BIN)/python -m tests.simulation.run $(ARGS)
+
+crash-points: $(STAMP) ## hit a claim at each of its steps in each way, with the store well, away and rolled back
+	$(BIN)/python -m tests.crash_points.run
 
 chaos: $(STAMP) ## kill, stop and cut off real sidecars for three minutes, and account for every token
 	$(BIN)/python -m tests.chaos.run $(ARGS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.story import Story
 
 UNSETTLED: Final = (GrantState.LEASED, GrantState.SENDING, GrantState.IN_DOUBT)
+AT_ONCE_S: Final = 1.0
 STANDSTILLS: Final = ("dead", "stopped", "left", "cut", "outage", "restart", "rollback")
 
 
@@ -57,6 +58,9 @@ class Judge:
         if live and not held:
             self._story.reached["lost"] += 1
             return
+        if self._is_consented_twice_at_once(key):
+            self._story.reached["two consents at once"] += 1
+            return
         if self._is_ordered_dead(key, grant):
             self._judge_revoked(key, record, held)
         elif held:
@@ -94,6 +98,11 @@ class Judge:
             if origin is not None and origin[0] is newest:
                 return True
         return False
+
+    def _is_consented_twice_at_once(self, key: GrantKey) -> bool:
+        """Whether two consents are so close that either may stand: their epochs are in seconds."""
+        last = self._idp.families(key)[-2:]
+        return len(last) > 1 and last[1].since_s - last[0].since_s < AT_ONCE_S
 
     def _is_lost(self, token: str) -> bool:
         """Whether nobody can have this token: its answer broke, or its reader died before it."""

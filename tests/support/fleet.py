@@ -18,6 +18,7 @@ from typing import Any, Self, final
 
 import aiohttp
 
+from sidecar.domain.record import GrantId
 from sidecar.sandbox import Sandbox
 from tests.support.wait import eventually, until
 
@@ -61,7 +62,7 @@ class SidecarProcess:
     ) -> None:
         self.name = name
         self._place = place
-        self._spec = {
+        self._spec: dict[str, Any] = {
             "times": dict(place.times),
             "dies_after": dies_after,
             "clock_ahead_s": clock_ahead_s,
@@ -70,6 +71,15 @@ class SidecarProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._addresses: dict[str, str] = {}
         self._log_from = 0
+
+    def will_stop_at(self, steps: Mapping[GrantId, int]) -> None:
+        """Have the next start stop once at such a step of a grant's claim; see `failpoints`."""
+        self._spec["stops_at"] = dict(steps)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process, stopped or not."""
+        return not self._has_ended
 
     async def start(self) -> Self:
         """Start the process and return once it says that it is ready."""

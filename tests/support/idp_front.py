@@ -64,6 +64,7 @@ class IdpFront:
         """Send the request; the service goes on with it whatever becomes of the sender."""
         service = self._service
         plan = service.plan.popleft() if service.plan else service.choose(request)
+        self._wire.point("connecting")
         await asyncio.sleep(service.connect_after_s)
         self._wire.point("connected")
         if plan is Fault.UNREACHABLE:

@@ -69,11 +69,13 @@ class Family:
     """One consent at the token service.
 
     Attributes:
+        since_s: When its code was exchanged.
         unspent: Its refresh tokens that can be used; more than one only after a grace.
     """
 
     key: GrantKey
     number: int
+    since_s: float
     generation: int = 0
     is_dead: bool = False
     unspent: list[str] = field(default_factory=list[str])
@@ -253,7 +255,7 @@ class RotatingIdp:
         families = self._families.setdefault(key, [])
         for former in families:
             former.is_dead = True
-        family = Family(key=key, number=len(families))
+        family = Family(key=key, number=len(families), since_s=self._clock.elapsed_s())
         families.append(family)
         return self._issue(family, 0)
 

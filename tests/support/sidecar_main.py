@@ -17,17 +17,20 @@ from sidecar.adapters.system import SystemClock
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.spooled import PairReceived, SpoolEntry
 from sidecar.settings import Settings, load
+from tests.support.failpoints import Failpoints
 
 
 def main(spec: dict[str, Any]) -> int:
     """Run a sidecar on the process environment.
 
-    ``spec``: ``times``, ``dies_after`` and ``clock_ahead_s``.
+    ``spec``: ``times``, ``dies_after``, ``clock_ahead_s`` and ``stops_at``.
     """
     if spec.get("dies_after") == "spooled":
         _die_once_a_pair_is_on_disk()
     if spec.get("clock_ahead_s"):
         _set_wall_clock(spec["clock_ahead_s"])
+    if "stops_at" in spec:
+        Failpoints(spec["stops_at"]).install()
     settings = load(os.environ)  # noqa: TID251 - this is the command line of the test process
     if not isinstance(settings, Settings):
         for problem in settings:

@@ -118,12 +118,17 @@ class Broker:
 
     async def _refreshed(self, wish: RefreshWish) -> TokenLookup:
         """Return a bearer newer than the wish's position; a torn one is refreshed again at once."""
+        unwanted = wish.known
         for _ in range(ROUNDS):
             outcome = await self.flights.board(wish, wait_s=self._parts.policy.wait_s)
             if isinstance(outcome, Postponed | GrantGone):
                 return refusal(wish.grant, outcome)
             token = self._parts.cache.get(wish.grant)
-            is_newer = token is not None and is_replacing(token.found.position, wish.known)
+            is_newer = token is not None and all(
+                # Both: a store that fell behind shows a former consent, and then this one again.
+                is_replacing(token.found.position, known)
+                for known in (unwanted, wish.known)
+            )
             if token is not None and is_newer and self._is_usable(token):
                 return token.told_from(TokenSource.REFRESH)
             newest = _position_of(outcome)

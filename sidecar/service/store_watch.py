@@ -28,6 +28,7 @@ class StoreWatch:
         self._lost_at_s = clock.elapsed_s()
         self._incarnations: frozenset[RunId] = frozenset()
         self._met: frozenset[RunId] = frozenset()
+        self._seen: frozenset[RunId] = frozenset()
 
     @property
     def is_up(self) -> bool:
@@ -58,18 +59,18 @@ class StoreWatch:
             self._observer.observe(StoreRestored(away_s=answered_at_s - self._lost_at_s))
         self._is_up = True
         self._incarnations = pulse.run_ids
-        return await self._meet(pulse.run_ids - self._met)
+        is_other = bool(self._seen) and not pulse.run_ids <= self._seen
+        self._seen |= pulse.run_ids
+        if is_other:  # whether or not it can be announced now
+            self._observer.observe(StoreReincarnated())
+        await self._meet(pulse.run_ids - self._met)
+        return is_other
 
-    async def _meet(self, unmet: frozenset[RunId]) -> bool:
-        """Announce incarnations that were never met here; return whether others were before."""
-        had_met = bool(self._met)
+    async def _meet(self, unmet: frozenset[RunId]) -> None:
+        """Announce incarnations that were never met here; what fails is done at the next probe."""
         for run_id in unmet:
             try:
                 await self._store.meet(run_id)
             except StoreUnavailable:
-                return False
+                return
         self._met |= unmet
-        is_other = had_met and bool(unmet)
-        if is_other:
-            self._observer.observe(StoreReincarnated())
-        return is_other

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
+import pytest
+
 from sidecar.domain.commands import Incarnation, Pulse
 from sidecar.domain.events import SpoolReplayed, StoreReincarnated
 from sidecar.domain.record import GrantId, RunId
@@ -65,10 +67,14 @@ async def test_a_new_incarnation_of_one_server_is_an_incarnation_of_the_store() 
     assert len(observer.of(StoreReincarnated)) == 1
 
 
-async def test_an_incarnation_that_could_not_be_announced_is_news_later() -> None:
-    """No replay is forgotten because the server that keeps the announcements was away."""
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_an_incarnation_that_could_not_be_announced_is_forgotten_by_nobody(
+    *, is_known: bool
+) -> None:
+    """Whatever follows an incarnation that answered is news, announced or not, also the first."""
     shards, observer = Shards({RunId("a")}), RecordingObserver()
     watch = watch_of(shards, observer)
+    shards.is_refusing_meetings = not is_known
     await watch.probe()
     shards.answering = {RunId("b")}
     shards.is_refusing_meetings = True
@@ -77,7 +83,9 @@ async def test_an_incarnation_that_could_not_be_announced_is_news_later() -> Non
     shards.is_refusing_meetings = False
     announced = await watch.probe()
 
-    assert [unannounced, announced] == [False, True]
+    assert [unannounced, announced] == [True, False]
+    assert shards.met[-1] == "b"
+    assert len(observer.of(StoreReincarnated)) == 1
 
 
 def parked(rig: Rig) -> None:

@@ -51,7 +51,7 @@ class Judge:
     def _judge_grant(self, key: GrantKey, grant: GrantId) -> None:
         """I8 and I11: the store holds the live pair, or nobody could; what was revoked is dead."""
         live = self._idp.live_tokens(key)
-        held = [token for token in live if not self._is_lost(token)]
+        held = [token for token in self._newest(live) if not self._is_lost(token)]
         record = self._fleet.store.records.get(grant)
         if record is not None and record.state in UNSETTLED:
             self._report(f"I8: {key.user} is still {record.state}")
@@ -98,6 +98,13 @@ class Judge:
             if origin is not None and origin[0] is newest:
                 return True
         return False
+
+    def _newest(self, live: list[str]) -> list[str]:
+        """Return those of the latest generation: a grace leaves older ones, which are let go."""
+        origins = {token: self._idp.origin(token) for token in live}
+        generations = {token: origin[1] for token, origin in origins.items() if origin is not None}
+        latest = max(generations.values(), default=0)
+        return [token for token, generation in generations.items() if generation == latest]
 
     def _is_consented_twice_at_once(self, key: GrantKey) -> bool:
         """Whether two consents are so close that either may stand: their epochs are in seconds."""
@@ -154,14 +161,18 @@ class Judge:
             return "not consumed"
         if earlier.claim_id == later.claim_id:
             return None if entry is not None and entry.fault is Fault.NONE else "owner's repeat"
-        leased_s = later.lease.at_s - self._fleet.clock.wall_s + self._fleet.clock.running_s
+        leased_s = self._leased_s(later)
         if self._could_not_work(later.peer, leased_s, later.at_s, kinds=("stopped",)):
             return "stopped before its first byte"
-        if any(earlier.at_s <= at_s <= later.at_s for at_s in self._rollbacks):
+        if any(self._leased_s(earlier) <= at_s <= later.at_s for at_s in self._rollbacks):
             return self._if(earlier, later, "store rolled back")
         if self._is_probed(earlier, later):
             return self._if(earlier, later, "probe past its hold")
         return None
+
+    def _leased_s(self, sending: Sending) -> float:
+        assert sending.lease is not None
+        return sending.lease.at_s - self._fleet.clock.wall_s + self._fleet.clock.running_s
 
     def _is_probed(self, earlier: Sending, later: Sending) -> bool:
         """Whether a claim was taken over in between: at once, or by one that came to nothing."""

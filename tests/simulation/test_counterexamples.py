@@ -33,6 +33,45 @@ async def test_a_store_that_fell_behind_to_a_former_consent_gives_no_rejected_be
 
 
 @in_virtual_time
+async def test_a_store_that_shows_a_former_consent_for_a_while_serves_no_rejected_bearer() -> None:
+    """I14: it falls behind once the heal is on its way, and catches up with what was rejected."""
+    fleet = Fleet()
+    peer, other = await fleet.with_expired_grant("a"), await fleet.peer("b")
+    former = dict(fleet.store.records)
+    await other.obtain()
+    rejected = await peer.ask()
+    assert isinstance(rejected, TokenFound)
+    current = dict(fleet.store.records)
+    peer.life.actions["before Acquire"] = lambda: fleet.restart_store(former)
+    peer.life.actions["back from Acquire"] = lambda: fleet.store.records.update(current)
+
+    verdict = await peer.parts.broker.heal(KEY, rejected, product="balances")
+
+    if isinstance(verdict, HealGranted):
+        assert is_replacing(verdict.found.position, rejected.position)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_store_that_restarts_before_it_could_be_announced_gets_its_pairs_back() -> None:
+    """I8: the first incarnation answered and could not be announced; it forgot what came next."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    await peer.crash()
+    fleet.prepare = lambda peer: peer.store.loses_replies_of.add("meet")
+    await peer.start()
+    await peer.ask()
+    await peer.rest()
+
+    fleet.restart_store({})
+    peer.store.loses_replies_of.clear()
+    await asyncio.sleep(5)
+
+    assert fleet.stored_token(peer) == fleet.idp.live_token(KEY)
+    await fleet.end()
+
+
+@in_virtual_time
 async def test_an_import_that_was_overtaken_by_a_new_consent_leaves_it_alone() -> None:
     """I8: the import was stored, its reply lost, the grant refreshed and the consent renewed."""
     fleet = Fleet()

@@ -299,6 +299,7 @@ class RotatingIdp:
             subject=f"{family.key.user}/{family.number}/{generation}",
             issued_at_s=int(self._clock.now_s()),
             life_s=self.life_s,
+            akoya_grant_id=token,  # tells two bearers of one generation and second apart
         )
         self.bearers[bearer] = token
         return pair_answer(token, bearer=bearer)

@@ -11,7 +11,6 @@ opens the cool-down.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 from typing import final
 
@@ -63,7 +62,7 @@ class Healer:
             newer = self._take(rejected, record)
             if newer is not None:
                 return HealGranted(found=newer.told_from(TokenSource.STORE))
-        return await self._replace(key, rejected, record)
+        return await self._replace(key, rejected)
 
     def end_cool_down(self, found: TokenFound, *, product: str) -> None:
         """A 2xx on the product that opened the cool-down ends it, behind the caller's back."""
@@ -105,15 +104,7 @@ class Healer:
         is_newer = is_replacing(held.found.position, rejected.position)
         return is_same_consent and is_newer and self._is_usable(held)
 
-    async def _replace(
-        self, key: GrantKey, rejected: TokenFound, record: GrantRecord
-    ) -> HealVerdict:
-        # The store may have fallen behind what was rejected: that is the one to replace then.
-        is_ahead = is_replacing(record.position, rejected.position)
-        known = record.position if is_ahead else rejected.position
-        wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=known)
+    async def _replace(self, key: GrantKey, rejected: TokenFound) -> HealVerdict:
+        wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=rejected.position)
         lookup = await self._refreshed(wish)
-        if isinstance(lookup, TokenFound) and not is_replacing(lookup.position, rejected.position):
-            # It had fallen behind to a former consent, and caught up with what was rejected.
-            lookup = await self._refreshed(replace(wish, known=rejected.position))
         return HealGranted(found=lookup) if isinstance(lookup, TokenFound) else lookup

@@ -43,7 +43,7 @@ BASE_TIMES: Final[Mapping[str, float]] = {
     "send_window_s": 1.0,
     "hold_s": 3.0,
     "keep_every_s": 1.0,
-    "quarantine_s": 3.0,
+    "quarantine_s": 2.0,
     "heal_s": 2.0,
     "acquire_patience_s": 1.0,
     "commit_retry_limit_s": 1.0,

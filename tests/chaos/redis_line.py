@@ -11,7 +11,7 @@ import contextlib
 import socket
 import struct
 from types import TracebackType
-from typing import Final, Self, final
+from typing import Final, Self, cast, final
 
 from tests.chaos.evidence import Span
 from tests.chaos.witness import now_s
@@ -178,8 +178,7 @@ class _Half(asyncio.Protocol):
         return bool(self.pending) or self.is_over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by name
         self._link.connected(self)
 
     def data_received(self, data: bytes) -> None:

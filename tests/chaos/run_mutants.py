@@ -8,7 +8,6 @@ show is held by stories in virtual time: see `tests/chaos/test_mutants.py`.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,12 +55,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _compare(form: Plan, wanted: Sequence[tuple[str, Mode]]) -> int:
     modes = [mode for mode in Mode if any(mode is one for _, one in wanted)]
-    ours = {mode: asyncio.run(carry_out(replace(form, mode=mode))) for mode in modes}
+    ours = {mode: carry_out(replace(form, mode=mode)) for mode in modes}
     _write(f"| {' | '.join(COLUMNS)} |")
     _write(f"| {' | '.join('---' for _ in COLUMNS)} |")
     caught: list[bool] = []
     for mutant, mode in wanted:
-        outcome = asyncio.run(carry_out(replace(form, mode=mode, mutant=mutant)))
+        outcome = carry_out(replace(form, mode=mode, mutant=mutant))
         _write(_row(outcome, ours[mode]))
         caught.append(bool(outcome.verdict.avoidable or outcome.verdict.unexplained))
     for outcome in ours.values():

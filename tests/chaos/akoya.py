@@ -22,7 +22,6 @@ from tests.support.fleet import REDIRECT_URI, REPOSITORY
 
 RESETS: Final = 0.01
 REFUSALS: Final = 0.01
-SLOWNESS: Final = 0.003
 DELAYS_S: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
 ID_TOKEN_LIFE_S: Final = 2
 """So short that a data call finds no token that it can use, and asks for a refresh."""
@@ -78,7 +77,9 @@ class ChaosAkoya:
         if plan.dropped:
             faults.append(_fault("drop_after", plan.dropped))
         slow = list(itertools.product(("slow_before", "slow_after"), DELAYS_S))
-        faults += [_fault(kind, SLOWNESS / len(slow), delay_s=delay_s) for kind, delay_s in slow]
+        faults += [
+            _fault(kind, plan.slowness / len(slow), delay_s=delay_s) for kind, delay_s in slow
+        ]
         await self._call("POST", "/sandbox/faults", faults)
 
     async def behave(self) -> None:

@@ -79,6 +79,7 @@ class Plan:
         seconds: How long things go wrong at least; the settling comes after it.
         until_claims: They go on going wrong until there were so many claims.
         dropped: Chance that an answer is thrown away after its token was rotated.
+        slowness: Chance that an answer takes 0.5 to 3.5 s.
         mutant: One of `tests.chaos.mutants`, or ``None`` for the sidecar as it is.
     """
 
@@ -90,6 +91,7 @@ class Plan:
     seconds: float = 60.0
     until_claims: int = 0
     dropped: float = 0.0
+    slowness: float = 0.003
     seed: int = 1
     mutant: str | None = None
 

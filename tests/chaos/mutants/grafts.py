@@ -9,7 +9,7 @@ it for life and a test takes it off again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -20,22 +20,21 @@ from sidecar.adapters import redis_store
 from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.http_idp import HttpIdentityProvider
 from sidecar.adapters.memory_spool import MemorySpool
+from sidecar.adapters.memory_store import MemoryTokenStore
 from sidecar.adapters.redis_scripts import Call, call_of
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.domain.commands import (
     Acquire,
-    Command,
     Commit,
     Committed,
     CommitVerdict,
     Duplicate,
     Stale,
-    VerdictT_co,
 )
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, ReplicaId
 from sidecar.domain.spooled import PairForgotten, PairReceived
 from sidecar.domain.transitions import AnyCommand
-from sidecar.ports import Clock, Entropy
+from sidecar.ports import Clock, Entropy, TokenStore
 from sidecar.service.claim import Claim
 from sidecar.service.claim_parts import Announce, RefreshWish, Ticket
 from sidecar.service.committer import Committer
@@ -145,18 +144,21 @@ def no_quarantine(graft: Graft) -> None:
 
 def final_reauth(graft: Graft) -> None:
     """Let ``reauth_required`` be the end: nothing heals it but a new consent."""
-    apply = RedisTokenStore.apply
+    for store in (RedisTokenStore, MemoryTokenStore):
+        graft(store, "apply", _unless_dead(store))
 
-    async def apply_unless_dead(
-        self: RedisTokenStore, grant: GrantId, command: Command[VerdictT_co]
-    ) -> VerdictT_co | CommitVerdict:
+
+def _unless_dead(store: type[Any]) -> Callable[..., Awaitable[object]]:
+    apply = store.apply
+
+    async def apply_unless_dead(self: TokenStore, grant: GrantId, command: object) -> object:
         if isinstance(command, Commit):
             record = await self.read(grant)
             if record is not None and record.state is GrantState.REAUTH_REQUIRED:
                 return Stale()
         return await apply(self, grant, command)
 
-    graft(RedisTokenStore, "apply", apply_unless_dead)
+    return apply_unless_dead
 
 
 MUTATIONS: Final[Mapping[str, Callable[[Graft], None]]] = {

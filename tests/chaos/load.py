@@ -19,11 +19,11 @@ from tests.chaos.akoya import ChaosAkoya, provider_of
 from tests.chaos.sidecars import ChaosSidecar
 from tests.support.fleet import CONTROL_KEY, REDIRECT_URI
 
-CALLERS_A_SIDECAR: Final = 12
+CALLERS_A_SIDECAR: Final = 16
 PATIENCE_S: Final = 2.0
-TWINS: Final = 0.15
+TWINS: Final = 0.1
 """Share of the wishes that go to two sidecars at once."""
-DATA_CALLS: Final = 0.05
+DATA_CALLS: Final = 0.03
 """Share of the wishes that come as a data call whose bearer has ended."""
 _HEADERS: Final = {"Authorization": f"Bearer {CONTROL_KEY}"}
 

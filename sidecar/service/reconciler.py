@@ -194,10 +194,12 @@ class Reconciler:
         )
 
     async def _store_parked(self) -> None:
+        # A claim commits what it brought; one that hangs must not keep its pair from the store.
+        late_s = self._parts.clock.now_s() - self._parts.times.lease_s
         idle = [
             grant
-            for grant in self._parts.journal.state.parked
-            if not self._parts.committer.is_committing(grant)
+            for grant, parked_at_s in self._parts.journal.state.parked_at_s.items()
+            if parked_at_s < late_s or not self._parts.committer.is_committing(grant)
         ]
         if await self._offer_each(idle):
             raise StoreUnavailable

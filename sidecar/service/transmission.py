@@ -149,6 +149,8 @@ class Transmission:
         """Keep the hold while the answer is awaited; give up after so many ticks of the loop.
 
         Ticks and not clock time: a process that was stopped finds its answer in the socket first.
+        It ends with the sending, cancelled or not: a library may lose a cancellation, and the pair
+        would not be committed meanwhile.
         """
         times = self._parts.times
         kept_s = self._parts.clock.elapsed_s()
@@ -158,6 +160,8 @@ class Transmission:
             if self._is_marked and now_s - kept_s >= times.keep_every_s:
                 kept_s = now_s
                 await self._keep()
+            if sending.done():
+                return
             if not self._slow and now_s - self._started_s >= times.slow_claim_s:
                 self._slow = True
                 self._parts.observer.observe(

@@ -7,6 +7,7 @@ import pytest
 
 from sidecar.domain.events import ClaimEndedAs, ClaimOutcome, RecordUnreadable, WorkFailed
 from sidecar.domain.outcomes import Obstacle, Postponed
+from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.record import GrantKey, GrantRecord, GrantState
 from sidecar.domain.tokens import TokenFound, TokenLookup, TokenRefused
 from tests.support.sidecar_parts import KEY
@@ -110,6 +111,24 @@ async def test_a_claim_that_waited_for_a_berth_does_not_start_in_a_shut_lane() -
 
     assert len(fleet.idp.refreshes()) == 8
     assert len([found for found in lookups if isinstance(found, TokenFound)]) == 8
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_cancellation_that_a_library_loses_keeps_no_pair_from_the_store() -> None:
+    """A keep that is on its way when the answer comes ends as it likes; the commit follows it."""
+    fleet = Fleet(times=ProtocolTimes(keep_every_s=1.0))
+    peer = await fleet.with_expired_grant()
+    peer.store.outlive_cancellation.add("KeepHold")
+    peer.store.latency_s = lambda: 0.2
+    fleet.idp.answer_after_s = 0.8
+
+    await peer.ask()
+
+    await asyncio.sleep(2)
+    assert "at KeepHold" in peer.life.trace
+    assert fleet.record(peer).state is GrantState.ACTIVE
+    assert fleet.stored_token(peer) == fleet.idp.live_token(KEY)
     await fleet.end()
 
 

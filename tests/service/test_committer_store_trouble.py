@@ -379,3 +379,17 @@ async def test_housekeeping_leaves_a_pair_to_whoever_brought_it(*, is_first: boo
     assert record.committed_run_id == record.run_id == fleet.store.run_id
     assert peer.leftovers() == []
     await fleet.end()
+
+
+@in_virtual_time
+async def test_a_claim_that_hangs_does_not_keep_its_pair_from_the_store() -> None:
+    """Whatever a claim waits for after its answer, housekeeping stores the pair in the end."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    fleet.idp.close_after_s = 1e6
+
+    await peer.ask()
+    await asyncio.sleep(fleet.times.lease_s + 1)
+
+    assert _is_well(fleet, peer)
+    await fleet.end()

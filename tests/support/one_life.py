@@ -103,6 +103,7 @@ class DistantStore:
         is_away: Whether this sidecar alone cannot reach the store.
         is_deaf: Whether hints do not reach this sidecar.
         loses_replies_of: Names of commands that take effect and then seem to have failed.
+        outlive_cancellation: Names of commands that end as if they had not been cancelled.
         latency_s: Of one way; a function, so that a test may draw it.
     """
 
@@ -112,6 +113,7 @@ class DistantStore:
         self.is_away = False
         self.is_deaf = False
         self.loses_replies_of: set[str] = set()
+        self.outlive_cancellation: set[str] = set()
         self.latency_s: Callable[[], float] = lambda: 0.0005
         self._store = store
         self._life = life
@@ -220,7 +222,7 @@ class DistantStore:
         loop.call_later(there_s, arrival, context=NOWHERE)
         if there_s + back_s > PATIENCE_S:
             loop.call_later(PATIENCE_S, _fail, reply, "TimeoutError", context=NOWHERE)
-        result = await reply
+        result = await (_outliving(reply) if name in self.outlive_cancellation else reply)
         self._life.point(f"back from {name}")
         if name in self.loses_replies_of or self.is_away:
             raise StoreUnavailable("TimeoutError")
@@ -269,6 +271,14 @@ def _settle(reply: asyncio.Future[ResultT], result: ResultT) -> None:
 def _fail(reply: asyncio.Future[Any], reason: str) -> None:
     if not reply.done():
         reply.set_exception(StoreUnavailable(reason))
+
+
+async def _outliving(reply: asyncio.Future[ResultT]) -> ResultT:
+    """Wait as `asyncio.wait_for` of Python 3.11 may: the cancellation is lost."""
+    try:
+        return await asyncio.shield(reply)
+    except asyncio.CancelledError:
+        return await reply
 
 
 def _ignore_reply(command: object, verdict: object) -> None:

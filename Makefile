@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs model bench docs lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs model bench docs lock compose-keys clean bench-grants
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,8 @@ bench: $(STAMP) ## measure what the sidecar costs
 model: $(STAMP) ## check the protocol's model: every order of steps, beside what is expected
 	@.ci/needs spin gcc
 	$(BIN)/python -m tests.model.check $(ARGS)
+bench-grants: $(STAMP) ## measure what a due grant costs and a grant weighs, up to a million of them
+	$(BIN)/python -m tests.benchmarks.grants $(ARGS)
 
 docs: $(STAMP) ## write the reference pages anew from the code
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done

@@ -40,6 +40,12 @@ CORNERS: Final = (
     "again: probe past its hold",
     "again: store rolled back",
     "again: stopped before its first byte",
+    "due refreshed",
+    "due found_newer",
+    "due postponed",
+    "due idle",
+    "due gone",
+    "swept",
 )
 """What a thousand stories must reach, or they show nothing about it."""
 ENOUGH_SEEDS: Final = 1000

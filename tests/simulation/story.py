@@ -20,8 +20,8 @@ from collections import Counter
 from random import Random
 from typing import Any, Final, final
 
-from sidecar.domain.events import ClaimEndedAs, WorkFailed
-from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
+from sidecar.domain.events import ClaimEndedAs, GrantLookedAt, StoreSwept, WorkFailed
+from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.record import GrantKey
 from sidecar.domain.tokens import HealGranted, TokenFound
 from sidecar.domain.wire import TokenRequest
@@ -53,9 +53,20 @@ TIMES: Final = ProtocolTimes(
     peer_poll_first_s=0.2,
     young_token_s=3.0,
     cool_first_s=3.0,
+    due_poll_s=0.8,
+    ahead_least_s=1.0,
+    use_flush_s=1.0,
+    sweep_every_s=12.0,
+    sweep_poll_s=3.0,
 )
 """Shorter than in earnest, in about the same proportions."""
 PATIENCE: Final = RefreshPolicy(wait_s=5.0)
+AHEAD: Final = (
+    RefreshPolicy(wait_s=5.0, ahead=RefreshAhead.ALL),
+    RefreshPolicy(wait_s=5.0, active_window_s=6.0),
+    RefreshPolicy(wait_s=5.0, active_window_s=6.0, keepalive_s=12.0),
+)
+"""What a third of the stories choose of: their sidecars refresh without being asked, and sweep."""
 
 STORY_S: Final = 40.0
 LIFE_S: Final = 8
@@ -76,7 +87,10 @@ class Story:
     def __init__(self, seed: int, *, has_faults: bool = True) -> None:
         self.violations: list[str] = []
         self.reached: Counter[str] = Counter()
-        self.fleet = Fleet(times=TIMES, policy=PATIENCE)
+        # A generator of its own: the rest of a story is the same whether or not it schedules.
+        chosen = Random(f"schedule {seed}").randrange(3 * len(AHEAD))  # noqa: S311 - a story
+        self.fleet = Fleet(times=TIMES, policy=AHEAD[chosen] if chosen < len(AHEAD) else PATIENCE)
+        self.fleet.schedules = chosen < len(AHEAD)
         self.fleet.sealer = GlassSealer()
         self.random = Random(seed)  # noqa: S311 - a story, no secret
         users = range(self.random.choice((1, 2, 3)))
@@ -212,6 +226,8 @@ class Story:
             for key in self.keys:
                 self._call(peer, key)
         await asyncio.gather(*self._callers, return_exceptions=True)
+        for peer in self.fleet.peers:
+            peer.parts.lane.serve_callers_only()
         await asyncio.sleep(2 * TIMES.housekeeping_every_s)
 
     def _count(self) -> None:
@@ -220,6 +236,8 @@ class Story:
         self.reached["presentations"] += len(self.witness.sendings)
         self.reached.update(self.troubles.struck)
         for peer in self.fleet.peers:
+            self.reached.update(f"due {look.outcome.value}" for look in peer.of(GrantLookedAt))
+            self.reached["swept"] += len(peer.of(StoreSwept))
             self.reached.update(f"claim {end.outcome.value}" for end in peer.of(ClaimEndedAs))
             for failed in peer.of(WorkFailed):
                 self._report(f"{peer.name} failed in {failed.where}: {failed.error}")

@@ -26,6 +26,10 @@ CORNERS: Final = (
     "RevokeSuccessor",
     "doubled",
     "again: answer lost",
+    "due refreshed",
+    "due postponed",
+    "due idle",
+    "swept",
 )
 
 

@@ -290,13 +290,15 @@ class RotatingIdp:
     def _issue(self, family: Family, generation: int) -> TokenReply:
         family.generation = max(family.generation, generation)
         token = family.token(generation)
+        subject = f"{family.key.user}/{family.number}/{generation}"
         while token in self._tokens:
             token += "-again"
+            subject += "-again"  # else two bearers of one second would be the same
         self._tokens[token] = _Token(family=family, generation=generation)
         family.unspent.append(token)
         self._brought = token
         bearer = id_token(
-            subject=f"{family.key.user}/{family.number}/{generation}",
+            subject=subject,
             issued_at_s=int(self._clock.now_s()),
             life_s=self.life_s,
             akoya_grant_id=token,  # tells two bearers of one generation and second apart

@@ -29,6 +29,7 @@ from typing import Any, Final, cast, final
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from sidecar.adapters import redis_inspection
+from sidecar.adapters.cancellation import cancellation_heeded
 from sidecar.adapters.redis_cluster import ClusterTopology
 from sidecar.adapters.redis_codec import RecordUnreadable, decode
 from sidecar.adapters.redis_hints import hints_of
@@ -303,7 +304,8 @@ class RedisTokenStore:
         began_s = self._clock.elapsed_s()
         outcome = Outcome.FAILED
         try:
-            yield
+            with cancellation_heeded():
+                yield
             outcome = Outcome.OK
         except UNREADABLE as error:
             raise StoreUnavailable(str(error)) from None

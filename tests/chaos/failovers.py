@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, final
+from typing import Final, TypeVar, final
 
 from redis.exceptions import RedisError
 
+from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.domain.record import RunId
 from sidecar.ports import StoreUnavailable
 from tests.chaos.evidence import StoreRestart
 from tests.chaos.witness import now_s
@@ -31,6 +34,7 @@ WHOLE_WITHIN_S: Final = 90.0
 POLL_S: Final = 0.05
 TRIES: Final = 5
 
+AnswerT = TypeVar("AnswerT")
 Position = tuple[int, str, int]
 """When the consent was given, the consent, the generation."""
 
@@ -52,6 +56,7 @@ class Round:
         writable_s: From the blow until writes were taken again.
         forgotten: What the old primary had acknowledged and the new one lacked, by key.
         restart: The same as the oracle knows it.
+        met_s: When the first sidecar met the new primary, by its own clock.
         keys: Every record that the primary held.
     """
 
@@ -59,6 +64,7 @@ class Round:
     writable_s: float
     forgotten: Mapping[str, Position]
     restart: StoreRestart
+    met_s: float
     keys: frozenset[str]
 
 
@@ -109,8 +115,7 @@ class Failovers:
             primary.pause()
         lagging = {one.port: await asyncio.to_thread(self._positions, one) for one in replicas}
         up_s = await self._writable(key.rpartition(":")[2])
-        promoted = {one.port for one in await asyncio.to_thread(self._fleet.primaries)}
-        (port,) = promoted & lagging.keys()
+        port = await self._promoted(lagging.keys())
         forgotten = {key: at for key, at in known.items() if at > lagging[port].get(key, NOWHERE)}
         self.rounds.append(
             Round(
@@ -118,6 +123,7 @@ class Failovers:
                 writable_s=up_s - down_s,
                 forgotten=forgotten,
                 restart=StoreRestart(down_s=down_s, up_s=up_s, forgets=bool(forgotten)),
+                met_s=await self._met_s(port),
                 keys=frozenset(known),
             )
         )
@@ -132,12 +138,37 @@ class Failovers:
 
     async def _writable(self, canary: str) -> float:
         """Return when the share of the lost primary takes a write."""
-        store = store_at(self._fleet.url, self._prefix)
-        async with asyncio.timeout(WRITABLE_WITHIN_S):
-            while not await _took(store, canary):  # noqa: ASYNC110 - a server
-                await asyncio.sleep(POLL_S)
-        await store.close()
+        await self._answered(lambda store: store.take_canary(canary, 60_000))
         return now_s()
+
+    async def _answered(self, ask: Callable[[RedisTokenStore], Awaitable[AnswerT]]) -> AnswerT:
+        """Ask the store until it answers."""
+        store = store_at(self._fleet.url, self._prefix)
+        try:
+            async with asyncio.timeout(WRITABLE_WITHIN_S):
+                while True:
+                    with suppress(StoreUnavailable):
+                        return await ask(store)
+                    await asyncio.sleep(POLL_S)
+        finally:
+            await store.close()
+
+    async def _promoted(self, replicas: Collection[int]) -> int:
+        """Return which of some replicas is a primary now; who is asked may hear of it late."""
+        async with asyncio.timeout(WRITABLE_WITHIN_S):
+            while True:
+                for one in await asyncio.to_thread(self._fleet.primaries):
+                    if one.port in replicas:
+                        return one.port
+                await asyncio.sleep(POLL_S)
+
+    async def _met_s(self, port: int) -> float:
+        """Return from when on the quarantine counts."""
+        with at_port(port) as client:
+            now = client.info("server") | client.info("replication")
+        incarnation = RunId(now["run_id"][:20] + now["master_replid"][:20])
+        met = await self._answered(lambda store: store.meet(incarnation))
+        return met.met_at_ms / 1000
 
     async def _until_whole(self) -> None:
         async with asyncio.timeout(WHOLE_WITHIN_S):
@@ -179,13 +210,6 @@ def _down_for_s(blow: Blow) -> float:
 
 def _position(at: bytes | None, consent: bytes | None, generation: bytes | None) -> Position:
     return int(at or 0), (consent or b"").decode(), int(generation or 0)
-
-
-async def _took(store: Any, canary: str) -> bool:
-    try:
-        return bool(await store.take_canary(canary, 60_000))
-    except StoreUnavailable:
-        return False
 
 
 def _replicas_of(primary: RedisServer, servers: Sequence[RedisServer]) -> list[RedisServer]:

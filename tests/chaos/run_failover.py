@@ -118,8 +118,10 @@ class FailoverArena:
             failovers = Failovers(self._fleet, prefix=PREFIX, calm_s=QUARANTINE_S + 2)
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run())
-                await failovers.run(rounds)
-                load.end()
+                try:
+                    await failovers.run(rounds)
+                finally:
+                    load.end()
             await self._akoya.behave()
             await self._settle(load)
             await asyncio.gather(*(sidecar.end() for sidecar in self._sidecars))
@@ -210,7 +212,7 @@ def _early(evidence: Evidence, rounds: Sequence[Round]) -> int:
         grant = vault.grant_id(GrantKey(user=each.user, provider=provider_of(each.user)))
         key = f"{PREFIX}:c:{{{grant}}}"
         early += any(
-            key in one.keys and one.restart.up_s < each.began_s < one.restart.up_s + quarantine_s
+            key in one.keys and one.met_s < each.began_s < one.met_s + quarantine_s
             for one in rounds
         )
     return early

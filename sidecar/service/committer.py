@@ -55,10 +55,15 @@ class Committer:
         self._entropy = entropy
         self._observer = observer
         self._times = planner.rules.times
+        self._in_hand: Counter[GrantId] = Counter()
         self._committing: Counter[GrantId] = Counter()
 
+    def is_in_hand(self, grant: GrantId) -> bool:
+        """Whether somebody will commit whatever pair of the grant comes, or does so now."""
+        return grant in self._in_hand
+
     def is_committing(self, grant: GrantId) -> bool:
-        """Whether somebody offers this grant's pair until the store answers, or is about to."""
+        """Whether somebody offers this grant's pair until the store answers."""
         return grant in self._committing
 
     @contextmanager
@@ -67,17 +72,12 @@ class Committer:
 
         Offered by housekeeping first, it would count as a copy from a spool, which proves nothing.
         """
-        self._committing[grant] += 1
-        try:
+        with _counted(self._in_hand, grant):
             yield
-        finally:
-            self._committing[grant] -= 1
-            if not self._committing[grant]:
-                del self._committing[grant]
 
     async def commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
         """Offer the pair until the store has answered, however long that takes."""
-        with self.in_hand(received.grant):
+        with self.in_hand(received.grant), _counted(self._committing, received.grant):
             return await self._commit(received, is_live=is_live)
 
     async def _commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
@@ -160,6 +160,17 @@ class Committer:
                 grant=received.grant, answer=answer, was=was, is_replay=not is_live, is_gap=is_gap
             )
         )
+
+
+@contextmanager
+def _counted(counter: Counter[GrantId], grant: GrantId) -> Generator[None]:
+    counter[grant] += 1
+    try:
+        yield
+    finally:
+        counter[grant] -= 1
+        if not counter[grant]:
+            del counter[grant]
 
 
 def _is_news(verdict: CommitVerdict, *, is_live: bool) -> bool:

@@ -194,12 +194,14 @@ class Reconciler:
         )
 
     async def _store_parked(self) -> None:
-        # A claim commits what it brought; one that hangs must not keep its pair from the store.
+        # Whoever brought a pair commits it; one that hangs before that must not keep it here.
         late_s = self._parts.clock.now_s() - self._parts.times.lease_s
+        committer = self._parts.committer
         idle = [
             grant
             for grant, parked_at_s in self._parts.journal.state.parked_at_s.items()
-            if parked_at_s < late_s or not self._parts.committer.is_committing(grant)
+            if not committer.is_in_hand(grant)
+            or (parked_at_s < late_s and not committer.is_committing(grant))
         ]
         if await self._offer_each(idle):
             raise StoreUnavailable

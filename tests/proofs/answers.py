@@ -134,9 +134,10 @@ ROWS: Final = (
         for status in (400, 401, 403)
         for error in ("invalid_client", "unauthorized_client")
     ),
+    *(Row(what=f"{status} alone", answer=_status(status), after=UNKNOWN) for status in (401, 425)),
     *(
-        Row(what=f"{status} alone", answer=_status(status), after=UNKNOWN)
-        for status in (401, 403, 404, 405, 415, 425)
+        Row(what=f"{status} alone", answer=_status(status), after=UNSPENT)
+        for status in (403, 404, 405, 415)
     ),
     Row(what="429", answer=_status(429), after=UNSPENT),
     *(

@@ -163,7 +163,7 @@ class Peer:
             "lane": vars(parts.lane)["_tasks"],
             "berths waited for": range(parts.berths.waiting),
             "berths running": range(parts.berths.running),
-            "commits": vars(parts.claim_parts.committer)["_committing"],
+            "commits": vars(parts.claim_parts.committer)["_in_hand"],
             "intents": parts.claim_parts.journal.state.intents,
             "answers": parts.claim_parts.journal.state.answers,
             "orders": parts.claim_parts.journal.state.orders,

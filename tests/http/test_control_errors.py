@@ -152,7 +152,8 @@ async def test_a_denial_that_a_peer_may_heal_ends_no_consent() -> None:
         shown = await control.ask("GET", GRANT)
 
     assert (got.status, got.document["reason"]) == (503, "rotation_lost")
-    assert int(got.headers["Retry-After"]) == 580
+    # The healing time as of when the caller last heard of it: before or after the clock moved.
+    assert int(got.headers["Retry-After"]) in {580, 600}
     assert shown.document["state"] == "in_doubt"
     assert shown.document["last_error"]["reason"] == "rotation_lost"
 

@@ -10,10 +10,9 @@ from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.record import GrantState
 from sidecar.domain.spooled import ENDED_KEPT_S
 from sidecar.domain.tokens import ProblemReason, TokenRefused
-from tests.support.rotating_idp import Fault
 from tests.support.scripted_idp import refusal
 from tests.support.sidecar_parts import KEY
-from tests.support.virtual_fleet import Fleet, Peer, bearer_of
+from tests.support.virtual_fleet import Fleet, bearer_of
 from tests.support.virtual_time import in_virtual_time
 
 STEPS_OF_A_CLAIM = [
@@ -31,11 +30,6 @@ STEPS_OF_A_CLAIM = [
 ]
 
 
-def _is_revoked(fleet: Fleet, peer: Peer) -> bool:
-    record = fleet.record(peer)
-    return record.state is GrantState.REVOKED and fleet.idp.live_token(KEY) is None
-
-
 @in_virtual_time
 async def test_a_revocation_is_told_once_and_leaves_a_tombstone() -> None:
     """Akoya is told with the newest token, the tokens are erased, and nothing is served."""
@@ -46,7 +40,7 @@ async def test_a_revocation_is_told_once_and_leaves_a_tombstone() -> None:
     await asyncio.sleep(10)
 
     assert isinstance(outcome, RevocationDone)
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     assert fleet.record(peer).pair.sealed_pair == b""
     assert len(fleet.idp.revocations()) == 1
     lookup = await peer.ask()
@@ -67,7 +61,7 @@ async def test_a_slow_revocation_is_not_told_twice_by_housekeeping() -> None:
     await asyncio.sleep(10)
 
     assert len(fleet.idp.revocations()) == 1
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     await fleet.end()
 
 
@@ -85,7 +79,7 @@ async def test_a_kept_order_is_repeated_no_sooner_than_akoya_asked() -> None:
     await asyncio.sleep(39)
     assert len(fleet.idp.revocations()) == 1
     await asyncio.sleep(5)
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     assert len(fleet.idp.revocations()) == 2
     await fleet.end()
 
@@ -112,7 +106,7 @@ async def test_a_revocation_at_any_step_of_a_refresh_revokes_the_successor(
     await asyncio.gather(*ordered)
     await asyncio.sleep(20)
 
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     told = [notice.state for notice in fleet.store.notices]
     assert GrantState.ACTIVE not in told[told.index(GrantState.REVOKING) :]
     assert isinstance(await peer.ask(), TokenRefused)
@@ -134,7 +128,7 @@ async def test_an_order_survives_the_death_of_its_sidecar(point: str) -> None:
     await peer.start()
     await asyncio.sleep(10)
 
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     assert peer.leftovers() == []
     await asyncio.gather(ordering, return_exceptions=True)
     await fleet.end()
@@ -156,7 +150,7 @@ async def test_an_order_survives_the_loss_of_the_store() -> None:
         states |= {record.state for record in fleet.store.records.values()}
 
     assert GrantState.ACTIVE not in states
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     await fleet.end()
 
 
@@ -175,7 +169,7 @@ async def test_an_order_carried_out_in_an_emptied_store_keeps_the_pair_to_revoke
 
     await asyncio.sleep(30)
 
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     assert peer.leftovers() == []
     await fleet.end()
 
@@ -189,7 +183,7 @@ async def test_a_carried_out_order_is_not_undone_by_the_loss_of_the_store() -> N
     await other.rest()
     await peer.revoke()
     await asyncio.sleep(5)
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
 
     fleet.restart_store({})
     await asyncio.sleep(5)
@@ -210,7 +204,7 @@ async def test_h7_a_store_that_brings_a_revoked_grant_back_is_told_again(
     before = dict(fleet.store.records)
     await peer.revoke()
     await asyncio.sleep(5)
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     if is_restarted:
         await peer.crash()
 
@@ -220,7 +214,7 @@ async def test_h7_a_store_that_brings_a_revoked_grant_back_is_told_again(
     # Akoya does not know the token any more: that is believed once no successor can turn up.
     await asyncio.sleep(fleet.times.heal_s + 60)
 
-    assert _is_revoked(fleet, peer)
+    assert fleet.is_revoked(peer)
     assert isinstance(await other.ask(), TokenRefused)
     assert peer.leftovers() == []
     await fleet.end()
@@ -257,7 +251,7 @@ async def test_a_revocation_waits_for_the_hold_of_a_dead_claim_and_then_goes_on(
     assert fleet.idp.revocations() == []
     await asyncio.sleep(310)
 
-    assert _is_revoked(fleet, other)
+    assert fleet.is_revoked(other)
     await asyncio.gather(asking, return_exceptions=True)
     await fleet.end()
 
@@ -333,90 +327,4 @@ async def test_an_unknown_grant_cannot_be_revoked() -> None:
 
     assert outcome == GrantGone(state=None)
     assert peer.leftovers() == []
-    await fleet.end()
-
-
-@in_virtual_time
-async def test_a_token_that_akoya_does_not_know_counts_as_revoked() -> None:
-    """The consent ended at the bank: 400 from the revocation endpoint is the end, not a retry."""
-    fleet = Fleet()
-    peer = await fleet.with_expired_grant()
-    fleet.idp.end_consent(KEY)
-
-    outcome = await peer.revoke()
-
-    assert isinstance(outcome, RevocationDone)
-    assert fleet.record(peer).state is GrantState.REVOKED
-    await fleet.end()
-
-
-@in_virtual_time
-async def test_revocations_stop_with_the_apps_credentials() -> None:
-    """While Akoya refuses the app itself, an order asks no more often than the canary may."""
-    fleet = Fleet()
-    peer = await fleet.with_expired_grant()
-    fleet.idp.plan.extend([refusal(401, "invalid_client")] * 50)
-
-    await peer.revoke()
-    await asyncio.sleep(120)
-
-    assert len(fleet.idp.revocations()) <= 2 + 5
-    fleet.idp.plan.clear()
-    await asyncio.sleep(60)
-    assert _is_revoked(fleet, peer)
-    await fleet.end()
-
-
-@in_virtual_time
-async def test_a_lost_answer_to_a_revocation_is_asked_for_again() -> None:
-    """Akoya did it and the answer was lost: the second try is refused, and that is the end."""
-    fleet = Fleet()
-    peer = await fleet.with_expired_grant()
-    fleet.idp.plan.append(Fault.ANSWER_LOST)
-
-    await peer.revoke()
-    await asyncio.sleep(10)
-
-    assert _is_revoked(fleet, peer)
-    assert len(fleet.idp.revocations()) == 2
-    await fleet.end()
-
-
-@in_virtual_time
-async def test_a_silent_token_service_holds_no_revocation_up_for_good() -> None:
-    """An order whose answer never comes is tried again, and would not block a drain for ever."""
-    fleet = Fleet()
-    peer = await fleet.with_expired_grant()
-    fleet.idp.answer_after_s = 1e6
-    ordering = asyncio.ensure_future(peer.revoke())
-    await asyncio.sleep(10)
-    fleet.idp.answer_after_s = 0.05
-
-    await asyncio.sleep(fleet.times.watchdog_ticks + 60)
-
-    assert isinstance(await ordering, RevocationKept)
-    assert _is_revoked(fleet, peer)
-    await fleet.end()
-
-
-@in_virtual_time
-async def test_a_revocation_that_akoya_did_not_understand_waits_for_the_successor() -> None:
-    """After a rollback the token told may be spent: its successor is revoked, whenever it comes."""
-    fleet = Fleet()
-    peer, other = await fleet.with_expired_grant(), await fleet.peer("b")
-    older = dict(fleet.store.records)
-    assert bearer_of(await other.ask())
-    await other.rest()
-    other.store.is_away = True
-    fleet.restart_store(older)
-
-    outcome = await peer.revoke()
-    fleet.restart_store({})
-    await asyncio.sleep(30)
-    other.store.is_away = False
-    await asyncio.sleep(700)
-
-    assert isinstance(outcome, RevocationKept)
-    assert _is_revoked(fleet, peer)
-    assert peer.leftovers() == other.leftovers() == []
     await fleet.end()

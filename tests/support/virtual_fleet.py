@@ -13,7 +13,7 @@ from sidecar.adapters.memory_store import MemoryTokenStore
 from sidecar.domain.events import Event
 from sidecar.domain.outcomes import ImportOutcome, ObtainOutcome, RevokeOutcome
 from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
-from sidecar.domain.record import GrantId, GrantKey, GrantRecord, RunId
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, RunId
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import TokenFound, TokenLookup
 from sidecar.ports import Sealer
@@ -248,6 +248,11 @@ class Fleet:
     def record(self, peer: Peer, key: GrantKey = KEY) -> GrantRecord:
         """Return a record as it stands in the store."""
         return self.store.records[peer.parts.grant(key)]
+
+    def is_revoked(self, peer: Peer, key: GrantKey = KEY) -> bool:
+        """Whether a grant is revoked here and at Akoya."""
+        record = self.record(peer, key)
+        return record.state is GrantState.REVOKED and self.idp.live_token(key) is None
 
     def stored_token(self, peer: Peer, key: GrantKey = KEY) -> str:
         """Return the refresh token that the store holds for a grant."""

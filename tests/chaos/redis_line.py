@@ -7,16 +7,12 @@ sender has long gone, or is lost with its connection. It must not know what the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 from types import TracebackType
-from typing import Final, Self, cast, final
+from typing import Self, cast, final
 
 from tests.chaos.evidence import Span
 from tests.chaos.witness import now_s
-
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+from tests.support.resets import reset
 
 
 @final
@@ -192,8 +188,4 @@ class _Half(asyncio.Protocol):
         if self.transport is None:
             self.is_over = True
             return
-        own: socket.socket | None = self.transport.get_extra_info("socket")
-        if own is not None:
-            with contextlib.suppress(OSError):  # it may be gone already
-                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        reset(self.transport)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import struct
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self, final
+
+from tests.support.resets import reset
 
 _CHUNK_BYTES: Final = 65536
 
@@ -92,7 +92,7 @@ class Faultline:
     def reset_all(self) -> None:
         """End every connection there is with a reset."""
         for writer in self._writers:
-            _reset(writer)
+            reset(writer.transport)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -108,7 +108,7 @@ class Faultline:
     ) -> None:
         fault = self.fault
         if fault.is_refusing:
-            _reset(writer)
+            reset(writer.transport)
             return
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         ends = (writer, far_writer)
@@ -124,7 +124,7 @@ class Faultline:
             is_reset = True
         for end in ends:
             if is_reset:
-                _reset(end)
+                reset(end.transport)
             else:
                 end.close()
         self._writers.difference_update(ends)
@@ -149,10 +149,3 @@ async def _pass_on(
             break
     if writer.can_write_eof() and not writer.is_closing():
         writer.write_eof()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    own = writer.get_extra_info("socket")
-    if own.fileno() >= 0:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()

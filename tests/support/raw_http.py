@@ -6,12 +6,12 @@ Neither knows the sidecar; what goes over the wire is recorded and compared as i
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import final
+
+from tests.support.resets import reset
 
 HEAD_END = b"\r\n\r\n"
 _LIMIT_BYTES = 1 << 20
@@ -198,10 +198,7 @@ class RawClient:
 
     def reset(self) -> None:
         """End the connection so that the peer sees a reset, whatever was read of it."""
-        own = self.writer.get_extra_info("socket")
-        if own.fileno() >= 0:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer.transport)
 
 
 @asynccontextmanager

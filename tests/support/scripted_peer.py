@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 import ssl
-import struct
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, final
+
+from tests.support.resets import reset
 
 
 class Ending(StrEnum):
@@ -88,9 +88,7 @@ class PeerConnection:
 
     def reset(self) -> None:
         """End the connection with a reset."""
-        if self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
+        reset(self._writer.transport)
 
 
 Script = Callable[[PeerConnection], Awaitable[None]]

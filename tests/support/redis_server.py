@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from random import randrange
+from random import SystemRandom
 from typing import Any, Final, cast, final
 
 from redis import Redis
@@ -19,6 +19,8 @@ from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # 
 from redis.retry import Retry
 
 PORTS: Final = (10240, 32768)
+CHANCE: Final = SystemRandom()
+_HANDED_OUT: Final[set[int]] = set()
 
 
 def server_program() -> str:
@@ -125,10 +127,13 @@ class RedisServer:
 def free_port() -> int:
     """Return a free port of 127.0.0.1, below those that the system gives to outgoing calls.
 
-    So nobody takes it while a server that was killed on it is away.
+    So nobody takes it while a server that was killed on it is away: it is handed out only once, and
+    drawn from the system's chance, since `random` starts each test with the same seed.
     """
     while True:
-        port = randrange(*PORTS)  # noqa: S311 - no secret
+        port = CHANCE.randrange(*PORTS)
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _HANDED_OUT:
+                probe.bind(("127.0.0.1", port))
+                _HANDED_OUT.add(port)
+                return port

@@ -81,6 +81,7 @@ bench: $(STAMP) ## measure what the sidecar costs
 model: $(STAMP) ## check the protocol's model: every order of steps, beside what is expected
 	@.ci/needs spin gcc
 	$(BIN)/python -m tests.model.check $(ARGS)
+
 bench-grants: $(STAMP) ## measure what a due grant costs and a grant weighs, up to a million of them
 	$(BIN)/python -m tests.benchmarks.grants $(ARGS)
 

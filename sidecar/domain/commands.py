@@ -162,6 +162,7 @@ class Refused:
 
 
 StepVerdict = Done | Refused
+SettleVerdict = Done | Dead | Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,8 +385,11 @@ class Deny(Command[DenyVerdict]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(Command[StepVerdict]):
-    """Turn a doubt whose healing time is over into ``reauth_required``."""
+class Settle(Command[SettleVerdict]):
+    """Turn a doubt whose healing time is over into ``reauth_required``.
+
+    `Done` comes to one caller alone, who tells it; `Dead` to each that comes later.
+    """
 
     position: Position
 

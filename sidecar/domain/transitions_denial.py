@@ -26,7 +26,7 @@ from sidecar.domain.commands import (
     NotOurs,
     Refused,
     Settle,
-    StepVerdict,
+    SettleVerdict,
 )
 from sidecar.domain.record import GrantRecord, GrantState
 from sidecar.domain.transitions_claim import stamped, without_claim
@@ -80,12 +80,12 @@ def _is_clean(record: GrantRecord, command: Deny, moment: Moment) -> bool:
 
 def settle(
     record: GrantRecord | None, command: Settle, moment: Moment
-) -> tuple[GrantRecord | None, StepVerdict]:
+) -> tuple[GrantRecord | None, SettleVerdict]:
     """Believe a denial that nobody healed in time."""
     if record is None or record.position != command.position:
         return record, Refused()
     if record.state is GrantState.REAUTH_REQUIRED:
-        return record, Done()
+        return record, Dead(state=record.state)
     if record.state is not GrantState.IN_DOUBT or record.hold_until_ms > moment.now_ms:
         return record, Refused()
     return _lost(record, moment), Done()

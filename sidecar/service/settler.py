@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import final
 
 from sidecar.domain import policy
-from sidecar.domain.commands import Refused, Settle
+from sidecar.domain.commands import Dead, Done, Refused, Settle
 from sidecar.domain.events import GrantReauthRequired, LossCause, TokenLost
 from sidecar.domain.record import GrantId, GrantState, Position
 from sidecar.ports import Observer, StoreUnavailable, TokenStore
@@ -47,18 +47,20 @@ class Settler:
             return Settlement.MOVED_ON
         if doubted.state is GrantState.IN_DOUBT and not await self._brake.lets_settle(grant):
             return Settlement.BRAKED
-        if isinstance(await self._store.apply(grant, Settle(position=position)), Refused):
-            return Settlement.MOVED_ON
-        if doubted.state is GrantState.IN_DOUBT:
-            cause = policy.loss_cause(doubted)
-            self._observer.observe(GrantReauthRequired(grant=grant, cause=cause))
-            if cause is not LossCause.CONSENT_OR_EXPIRY:
-                self._observer.observe(TokenLost(grant=grant, cause=cause))
-            await self._tell(grant, cause)
+        match await self._store.apply(grant, Settle(position=position)):
+            case Refused():
+                return Settlement.MOVED_ON
+            case Done():
+                await self._tell(grant, policy.loss_cause(doubted))
+            case Dead():
+                pass  # Who ended it has told it.
         return Settlement.SETTLED
 
     async def _tell(self, grant: GrantId, cause: LossCause) -> None:
-        """Put the end into the feed; the record itself is the truth if the store is away now."""
+        """Tell the end, once; the record itself is the truth if the store is away now."""
+        self._observer.observe(GrantReauthRequired(grant=grant, cause=cause))
+        if cause is not LossCause.CONSENT_OR_EXPIRY:
+            self._observer.observe(TokenLost(grant=grant, cause=cause))
         try:
             await self._store.tell(grant, GrantState.REAUTH_REQUIRED, cause.value)
         except StoreUnavailable:

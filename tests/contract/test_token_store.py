@@ -10,6 +10,7 @@ from sidecar.domain.commands import (
     BeginRevocation,
     Busy,
     Committed,
+    Dead,
     Done,
     Duplicate,
     FinishRevocation,
@@ -23,6 +24,7 @@ from sidecar.domain.commands import (
     Purge,
     Purged,
     RevocationBegun,
+    Settle,
     Stale,
 )
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, RunId
@@ -187,7 +189,7 @@ async def test_an_incarnation_is_met_once(store: TokenStore) -> None:
 
 
 async def test_a_denied_token_is_doubted_and_then_may_be_settled(store: TokenStore) -> None:
-    """A denial that is not clean waits for the fleet, and only then lets itself be settled."""
+    """A denial that is not clean waits for the fleet, and is then settled by one caller alone."""
     await store.apply(GRANT, live(pair(), None))
     leased = await lease(store, acquire(pair().position))
     await store.apply(GRANT, mark(leased.position))
@@ -201,7 +203,9 @@ async def test_a_denied_token_is_doubted_and_then_may_be_settled(store: TokenSto
         within_s=30,
         what="the healing time to end",
     )
+    settled = [await store.apply(GRANT, Settle(position=pair().position)) for _ in range(2)]
 
+    assert settled == [Done(), Dead(state=GrantState.REAUTH_REQUIRED)]
     assert isinstance(doubted, InDoubt)
     assert isinstance(over, HealingOver)
     assert over.record.last_error is not None

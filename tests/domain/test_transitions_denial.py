@@ -87,7 +87,7 @@ def test_a_denial_of_somebody_elses_claim_is_not_believed() -> None:
 
 
 def test_a_doubt_is_settled_only_when_its_time_is_over() -> None:
-    """Then, and again when asked again, the grant needs a new consent."""
+    """Then the grant needs a new consent, and whoever asks later hears that it is dead already."""
     early = transitions.apply(in_doubt(), Settle(position=START), at(HEAL_MS - 1))
     record, verdict = transitions.apply(in_doubt(), Settle(position=START), at(HEAL_MS))
 
@@ -95,7 +95,8 @@ def test_a_doubt_is_settled_only_when_its_time_is_over() -> None:
     assert verdict == Done()
     assert record is not None
     assert (record.state, record.changed_at_ms) == (GrantState.REAUTH_REQUIRED, NOW + HEAL_MS)
-    assert transitions.apply(record, Settle(position=START), at()) == (record, Done())
+    later = transitions.apply(record, Settle(position=START), at())
+    assert later == (record, Dead(state=GrantState.REAUTH_REQUIRED))
 
 
 @pytest.mark.parametrize("record", [None, active(), sending(), active(1), revoked()])

@@ -14,6 +14,7 @@ from sidecar.domain.commands import (
     Purged,
     Refused,
     Release,
+    Settle,
 )
 from sidecar.domain.record import GrantState
 from sidecar.domain.transitions import AnyCommand
@@ -28,6 +29,8 @@ def is_equivalent(command: AnyCommand, first: object, second: object) -> bool:
             return True
         case Purged(), Missing():
             return True
+        case Done(), Dead(state=GrantState.REAUTH_REQUIRED):
+            return isinstance(command, Settle)
         case Done(), Refused():
             return isinstance(command, (Release, EndCoolDown))
         case _:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from typing import Final
 
+from sidecar.app.event_loop import new_event_loop
 from sidecar.app.sidecar import Sidecar
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.ports import SpoolError
@@ -30,14 +30,5 @@ def main(settings: Settings, times: ProtocolTimes | None = None) -> int:
             "directory that this user can write and that outlives the process\n"
         )
         return SPOOL_UNUSABLE
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(sidecar.serve())
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return uvloop's loop where the extra ``speed`` is installed, else asyncio's."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop

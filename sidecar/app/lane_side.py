@@ -17,6 +17,7 @@ from sidecar.adapters.loop_thread import LoopThread
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.secret_file import SecretFile
 from sidecar.app.base import Base
+from sidecar.app.event_loop import new_event_loop
 from sidecar.app.upkeep import ended, kept
 from sidecar.domain.record import BootId
 from sidecar.domain.secret import Secret
@@ -66,7 +67,7 @@ class LaneSide:
     @classmethod
     def build(cls, base: Base) -> Self:
         """Wire the lane; nothing runs yet."""
-        thread = LoopThread(name="claim-lane")
+        thread = LoopThread(name="claim-lane", loop_factory=new_event_loop)
         store = base.new_store()
         parts = _claim_parts(base, store)
         refresher, revoker = Refresher(parts=parts), Revoker(parts=parts)

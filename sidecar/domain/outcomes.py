@@ -34,6 +34,8 @@ class Obstacle(StrEnum):
     """The record is sealed with a key that this sidecar does not have."""
     FAILED = "failed"
     """The token service failed or could not be reached."""
+    REPLAYING = "replaying"
+    """The sidecar has just started: what its spool holds goes to the store before any claim."""
     DRAINING = "draining"
 
     @property

@@ -66,6 +66,11 @@ class ClaimLane:
         """Let claims start (after the replay of the spool), unless the lane was shut before."""
         self._is_open = not self._is_shut
 
+    @property
+    def _closed_by(self) -> Obstacle:
+        is_starting = not (self._is_open or self._is_shut)
+        return Obstacle.REPLAYING if is_starting else Obstacle.DRAINING
+
     def serve_callers_only(self) -> None:
         """Let no claim start any more that no request asks for; may be called from any thread."""
         self._takes_ahead = False
@@ -89,7 +94,7 @@ class ClaimLane:
                 if self.takes_ahead if is_ahead else self._is_open:
                     await self._refresher.refresh(wish, answer)
                 else:
-                    answer(Postponed(obstacle=Obstacle.DRAINING, retry_in_s=1.0))
+                    answer(Postponed(obstacle=self._closed_by, retry_in_s=1.0))
 
         return await self._submit(work, where="claim")
 

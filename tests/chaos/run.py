@@ -25,8 +25,10 @@ from tests.chaos.oracle import judge
 from tests.chaos.plan import Goals, Mode, Personality, Plan
 from tests.chaos.report import Outcome, findings, header, row
 
-QUICK: Final = Plan(mode=Mode.NOREDIS, goals=Goals(claims=8000, kills=30))
-SHORT: Final = replace(QUICK, users=300, seconds=15.0, goals=Goals(claims=30, kills=3))
+QUICK: Final = Plan(mode=Mode.NOREDIS, until_claims=8000, goals=Goals(claims=8000, kills=30))
+SHORT: Final = replace(
+    QUICK, users=300, seconds=15.0, until_claims=0, goals=Goals(claims=30, kills=3)
+)
 LONG: Final = replace(
     QUICK,
     sidecars=4,
@@ -112,7 +114,7 @@ def _sized(form: Plan, given: argparse.Namespace) -> Plan:
     if given.seconds is not None:
         share = given.seconds / form.seconds
         goals = Goals(claims=int(plan.goals.claims * share), kills=int(plan.goals.kills * share))
-        plan = replace(plan, seconds=given.seconds, goals=goals)
+        plan = replace(plan, seconds=given.seconds, until_claims=goals.claims, goals=goals)
     return plan
 
 

@@ -106,3 +106,23 @@ async def test_a_doubt_whose_time_is_over_is_settled_by_whoever_asks() -> None:
 
     assert outcome == GrantGone(state=GrantState.REAUTH_REQUIRED)
     await fleet.end()
+
+
+@in_virtual_time
+async def test_a_lane_that_is_not_open_yet_says_so_and_not_that_it_is_ending() -> None:
+    """Before the replay nothing is claimed; that is told otherwise than the end of the process."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    grant, known = peer.parts.grant(), fleet.record(peer).position
+    await peer.crash()
+    await peer.start(is_away=True)
+    wish = RefreshWish(grant=grant, provider=KEY.provider, known=known)
+
+    early = await peer.parts.lane.refresh(wish)
+    peer.parts.lane.shut()
+    late = await peer.parts.lane.refresh(wish)
+
+    assert early == Postponed(obstacle=Obstacle.REPLAYING, retry_in_s=1.0)
+    assert late == Postponed(obstacle=Obstacle.DRAINING, retry_in_s=1.0)
+    peer.store.is_away = False
+    await fleet.end()

@@ -19,6 +19,7 @@ from redis.asyncio import (
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from sidecar.domain.addresses import TcpAddress
@@ -31,6 +32,44 @@ CHECK_AFTER_IDLE_S: Final = 15
 MOST_CONNECTIONS: Final = 32
 
 
+class _EndedAsError:
+    """Makes an error of redis-py of what uvloop says of a transport that has ended.
+
+    asyncio's own loop lets the write pass and the next step fail; uvloop raises `RuntimeError`.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - as it is overridden
+        """Write a command.
+
+        Raises:
+            RedisConnectionError: The connection has ended; redis-py has let it go.
+        """
+        sender: Any = super()
+        try:
+            await sender.send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise RedisConnectionError("the connection has ended") from error
+
+
+class _TcpConnection(_EndedAsError, Connection):
+    """A connection over TCP."""
+
+
+class _TlsConnection(_EndedAsError, SSLConnection):
+    """A connection over TLS."""
+
+
+class _UnixConnection(_EndedAsError, UnixDomainSocketConnection):
+    """A connection over a unix socket."""
+
+
+KINDS: Final[dict[Any, type[Connection | _UnixConnection]]] = {
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
+"""Of what `parse_url` chooses for a URL."""
+
+
 def pool_of_url(url: str, *, tls_ca_file: str | None) -> BlockingConnectionPool:
     """Return a pool for one server; nothing connects yet.
 
@@ -41,10 +80,11 @@ def pool_of_url(url: str, *, tls_ca_file: str | None) -> BlockingConnectionPool:
         tls_ca_file: Certificates to trust instead of the system's, for ``rediss://``.
     """
     chosen: dict[str, Any] = dict(parse_url(url))
-    kind = chosen.get("connection_class")
-    if kind is SSLConnection:
+    kind = KINDS.get(chosen.get("connection_class"), _TcpConnection)
+    chosen["connection_class"] = kind
+    if kind is _TlsConnection:
         chosen |= _verified(tls_ca_file)
-    if kind is not UnixDomainSocketConnection:
+    if kind is not _UnixConnection:
         chosen["socket_keepalive"] = True
     return BlockingConnectionPool(**(chosen | _fixed()))
 
@@ -72,7 +112,7 @@ def pool_of_server(server: TcpAddress, access: Access) -> BlockingConnectionPool
         "username": access.login.username,
         "password": access.login.password,
         "socket_keepalive": True,
-        "connection_class": SSLConnection if access.is_tls else Connection,
+        "connection_class": _TlsConnection if access.is_tls else _TcpConnection,
     }
     if access.is_tls:
         chosen |= _verified(access.tls_ca_file)

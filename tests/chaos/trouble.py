@@ -30,6 +30,9 @@ REDIS_DOWN_FOR_S: Final = (0.2, 1.5)
 FORGETS_S: Final = (0.5, 2.5)
 LENGTHS_EVERY_S: Final = 0.1
 
+Work = Callable[[asyncio.TaskGroup], Awaitable[None]]
+"""One trouble; what it leaves to be done beside it goes into the group, which fails with it."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
@@ -62,28 +65,26 @@ class Trouble:
         self._chance = chance
         self._is_over = False
         self._starting: set[str] = set()
-        self._starts: set[asyncio.Task[None]] = set()
 
     async def run(self, while_waiting_for: Awaitable[None]) -> None:
         """Make trouble until something has come; returns when all is well again."""
-        works: list[Callable[[], Awaitable[None]]] = [self._kill, self._stop, self._hole]
+        works: list[Work] = [self._kill, self._stop, self._hole]
         if self._mode is not Mode.NOREDIS:
             works += [self._kill_redis, self._watch_redis]
         async with asyncio.TaskGroup() as group:
             for work in works:
-                group.create_task(self._repeat(work))
+                group.create_task(self._repeat(work, group))
             await while_waiting_for
             self._is_over = True
-        await asyncio.gather(*self._starts)
 
-    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, work: Work, group: asyncio.TaskGroup) -> None:
         while not self._is_over:
-            await work()
+            await work(group)
 
     async def _wait(self, bounds: tuple[float, float]) -> None:
         await asyncio.sleep(self._chance.uniform(*bounds))
 
-    async def _kill(self) -> None:
+    async def _kill(self, group: asyncio.TaskGroup) -> None:
         """Kill one that serves, or, where none does, one that is about to."""
         await self._wait(KILLS_EVERY_S)
         alive = [one for one in self._targets.sidecars if one.is_alive]
@@ -94,10 +95,7 @@ class Trouble:
         sidecar.kill()
         self.tally.kills += 1
         self._starting.add(sidecar.name)
-        loop = asyncio.get_running_loop()
-        waiting = loop.create_task(self._start(sidecar))
-        self._starts.add(waiting)
-        waiting.add_done_callback(self._starts.discard)
+        group.create_task(self._start(sidecar))
 
     async def _start(self, sidecar: ChaosSidecar) -> None:
         """Start a process again; whoever kills next does not wait until it serves."""
@@ -106,7 +104,7 @@ class Trouble:
         if await sidecar.ready(self._targets.session):
             self._starting.discard(sidecar.name)
 
-    async def _stop(self) -> None:
+    async def _stop(self, _: asyncio.TaskGroup) -> None:
         await self._wait(STOPS_EVERY_S)
         ready = [
             one
@@ -121,7 +119,7 @@ class Trouble:
         await self._wait(STOPS_FOR_S)
         sidecar.go_on()
 
-    async def _hole(self) -> None:
+    async def _hole(self, _: asyncio.TaskGroup) -> None:
         await self._wait(HOLES_EVERY_S)
         line = self._chance.choice(self._targets.lines)
         if self._is_over or line.is_cut:
@@ -131,7 +129,7 @@ class Trouble:
         await self._wait(HOLES_FOR_S)
         line.mend(delivers=self._chance.random() < 0.5)
 
-    async def _kill_redis(self) -> None:
+    async def _kill_redis(self, _: asyncio.TaskGroup) -> None:
         await self._wait(REDIS_KILLS_EVERY_S)
         if self._is_over:
             return
@@ -141,6 +139,6 @@ class Trouble:
         await self._wait(REDIS_DOWN_FOR_S)
         await asyncio.to_thread(redis.start_again)
 
-    async def _watch_redis(self) -> None:
+    async def _watch_redis(self, _: asyncio.TaskGroup) -> None:
         self._targets.redis.note_length()
         await asyncio.sleep(LENGTHS_EVERY_S)

@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants demo sandbox run proofs model bench docs lock compose-keys clean bench-grants
+.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants failover demo sandbox run proofs model bench docs lock compose-keys clean bench-grants
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ chaos-long: $(STAMP) ## the same with 10,000 users and 100,000 claims in each of
 
 chaos-mutants: $(STAMP) ## the same for what others do; each must lose tokens or spend one twice
 	$(BIN)/python -m tests.chaos.run_mutants $(ARGS)
+
+failover: $(STAMP) ## twenty failovers of Sentinel and of Cluster under load: what was forgotten, and healed
+	$(BIN)/python -m tests.chaos.run_failover $(ARGS)
 
 demo: $(STAMP) ## a store, the sandbox and the sidecar on this machine, and a token's life to watch
 	$(BIN)/python -m sidecar demo $(ARGS)

@@ -37,7 +37,8 @@ from sidecar.service.revoker import Revoker
 from sidecar.service.store_watch import StoreWatch
 from sidecar.service.vault import PairPlace
 
-FAILURES_IN_A_ROW = 8
+OFFERS_AT_ONCE = 16
+"""Half of the connections to the store: the others are for who asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,23 +210,28 @@ class Reconciler:
     async def _offer_each(self, grants: list[GrantId]) -> list[GrantId]:
         """Offer the pairs of these grants; return whose could not be stored.
 
-        One failure ends nothing, since a store may have several servers and lack one. Several in a
-        row do: then it is away.
+        One failure ends nothing, since a store may have several servers and lack one. Where none of
+        those that were offered at once could be stored, it is away.
         """
         left: list[GrantId] = []
-        failures = 0
-        for number, grant in enumerate(grants):
-            received = self._parts.journal.state.pairs.get(grant)
-            try:
-                if received is not None:
-                    await self._parts.committer.offer(received, is_live=False)
-                failures = 0
-            except StoreUnavailable:
-                left.append(grant)
-                failures += 1
-                if failures == FAILURES_IN_A_ROW:
-                    return left + grants[number + 1 :]
+        for start in range(0, len(grants), OFFERS_AT_ONCE):
+            offered = grants[start : start + OFFERS_AT_ONCE]
+            are_stored = await asyncio.gather(*map(self._is_stored, offered))
+            left += [
+                grant for grant, is_stored in zip(offered, are_stored, strict=True) if not is_stored
+            ]
+            if not any(are_stored):
+                return left + grants[start + OFFERS_AT_ONCE :]
         return left
+
+    async def _is_stored(self, grant: GrantId) -> bool:
+        received = self._parts.journal.state.pairs.get(grant)
+        try:
+            if received is not None:
+                await self._parts.committer.offer(received, is_live=False)
+        except StoreUnavailable:
+            return False
+        return True
 
     async def _settle_doubts(self) -> None:
         if self._parts.restraints.brake.is_on:

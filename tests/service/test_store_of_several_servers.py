@@ -12,13 +12,14 @@ from sidecar.domain.events import SpoolReplayed, StoreReincarnated
 from sidecar.domain.record import GrantId, RunId
 from sidecar.domain.spooled import PairReceived
 from sidecar.ports import StoreUnavailable, TokenStore
+from sidecar.service.reconciler import OFFERS_AT_ONCE
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.store_watch import StoreWatch
 from tests.support.fake_clock import FakeClock
 from tests.support.records import pair
 from tests.support.sidecar_parts import RecordingObserver, Rig, make_rig
 
-GRANTS = [GrantId(f"{number:032x}") for number in range(20)]
+GRANTS = [GrantId(f"{number:032x}") for number in range(3 * OFFERS_AT_ONCE)]
 
 
 @dataclass
@@ -97,7 +98,7 @@ async def test_a_server_that_is_away_keeps_no_pair_of_the_others_parked() -> Non
     """What can be stored is stored, whichever grant comes first; claims wait for the rest."""
     rig = make_rig()
     parked(rig)
-    rig.store.unreachable = set(GRANTS[:3])
+    rig.store.unreachable = set(GRANTS[::2])
 
     await rig.parts.reconciler.tick()
     stored = set(rig.store.records)
@@ -105,7 +106,7 @@ async def test_a_server_that_is_away_keeps_no_pair_of_the_others_parked() -> Non
     rig.store.unreachable = set()
     await rig.parts.reconciler.tick()
 
-    assert stored == set(GRANTS[3:])
+    assert stored == set(GRANTS[1::2])
     assert not has_replayed
     assert rig.parts.reconciler.has_replayed
     assert set(rig.store.records) == set(GRANTS)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.redis_fleet import ClusterFleet, SentinelFleet, ServerFleet
+from tests.support.redis_fleet import ClusterFleet, SentinelFleet, ServerFleet, running
 from tests.support.redis_server import RedisServer
 
 
@@ -43,13 +43,8 @@ def cluster_url() -> Iterator[str]:
 
 
 def _url_of(make: Callable[[Path], ServerFleet]) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
-        fleet = make(Path(directory))
-        try:
-            fleet.start()
-            yield fleet.url
-        finally:
-            fleet.stop()
+    with running(make) as fleet:
+        yield fleet.url
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
@@ -16,7 +14,7 @@ from sidecar.domain.commands import Committed, Duplicate, Leased, Quarantined
 from sidecar.domain.record import GrantId
 from sidecar.ports import StoreUnavailable
 from tests.support.records import acquire, live, pair, replay
-from tests.support.redis_fleet import ClusterFleet
+from tests.support.redis_fleet import ClusterFleet, running
 from tests.support.redis_server import RedisServer
 from tests.support.stores import have_patience, scanned, store_at, tried
 from tests.support.wait import eventually
@@ -27,13 +25,8 @@ GRANTS = [GrantId(f"{number:032x}") for number in range(60)]
 
 @pytest.fixture
 def fleet() -> Iterator[ClusterFleet]:
-    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
-        fleet = ClusterFleet(Path(directory))
-        try:
-            fleet.start()
-            yield fleet
-        finally:
-            fleet.stop()
+    with running(ClusterFleet) as fleet:
+        yield fleet
 
 
 @pytest.fixture

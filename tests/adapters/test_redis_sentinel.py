@@ -15,7 +15,14 @@ from sidecar.domain.commands import Committed, NewIncarnation
 from sidecar.domain.record import GrantId
 from sidecar.ports import Distress, Notice, StoreUnavailable
 from tests.support.records import acquire, live, pair, replay
-from tests.support.redis_fleet import SERVICE, SentinelFleet, are_in_step, command, wait_for
+from tests.support.redis_fleet import (
+    SERVICE,
+    SentinelFleet,
+    are_in_step,
+    command,
+    running,
+    wait_for,
+)
 from tests.support.redis_server import RedisServer
 from tests.support.scripted_sentinel import ScriptedSentinel
 from tests.support.stores import have_patience, store_at, tried
@@ -26,13 +33,8 @@ GRANT = GrantId("0a" * 16)
 
 @pytest.fixture
 def fleet() -> Iterator[SentinelFleet]:
-    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
-        fleet = SentinelFleet(Path(directory))
-        try:
-            fleet.start()
-            yield fleet
-        finally:
-            fleet.stop()
+    with running(SentinelFleet) as fleet:
+        yield fleet
 
 
 @pytest.fixture

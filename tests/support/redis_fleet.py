@@ -7,10 +7,12 @@ whichever server there is; no other program is needed.
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeVar, final
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -59,6 +61,9 @@ class ServerFleet(Protocol):
     def stop(self) -> None:
         """End every process."""
         ...
+
+
+FleetT = TypeVar("FleetT", bound=ServerFleet)
 
 
 @final
@@ -244,6 +249,18 @@ class ClusterFleet:
 
     def _says(self, server: RedisServer, words: str) -> bool:
         return words in str(command(server, "CLUSTER", "INFO"))
+
+
+@contextmanager
+def running(make: Callable[[Path], FleetT]) -> Generator[FleetT]:
+    """Have servers of a kind running on a directory of their own."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
+        fleet = make(Path(directory))
+        try:
+            fleet.start()
+            yield fleet
+        finally:
+            fleet.stop()
 
 
 def wait_for(condition: Callable[[], bool], *, what: str) -> None:

@@ -225,6 +225,13 @@ class TokenStore(Agenda, Protocol):
         """Return the record, or ``None``."""
         ...
 
+    async def read_each(self, grants: Sequence[GrantId]) -> Mapping[GrantId, GrantRecord | None]:
+        """Return the records of many grants, in a few calls.
+
+        A grant that could not be read is left out. `StoreUnavailable` only where none could.
+        """
+        ...
+
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
         """Carry out one command atomically, at the store's clock and incarnation.
 

@@ -104,6 +104,15 @@ class MemoryTokenStore:
         self._end()
         return self.records.get(grant)
 
+    async def read_each(self, grants: Sequence[GrantId]) -> Mapping[GrantId, GrantRecord | None]:
+        """Return the records of the grants that can be reached."""
+        self._begin()
+        self._end()
+        reached = [grant for grant in grants if grant not in self.unreachable]
+        if grants and not reached:
+            raise StoreUnavailable("ConnectionError")
+        return {grant: self.records.get(grant) for grant in reached}
+
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
         """Carry out one command at the store's clock and incarnation."""
         self._begin(grant)

@@ -18,7 +18,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sidecar.adapters.redis_connection import Access, pool_of_server
-from sidecar.adapters.redis_server import RedisServer, Word
+from sidecar.adapters.redis_server import Asked, RedisServer, Word
 from sidecar.domain.addresses import TcpAddress
 
 MOST_REDIRECTIONS: Final = 3
@@ -63,6 +63,38 @@ class ClusterTopology:
             except AskError as error:
                 return await self._ask_once(_named_by(error, address), words)
         raise ClusterDownError("one server names the other")
+
+    async def ask_each(self, asked: Sequence[Asked]) -> list[Any]:
+        """Have each primary carry out its share; what has moved is asked for where it is now."""
+        if not self._slots or self._ask_map_at_s == 0.0:
+            await self._look()
+        shares: dict[TcpAddress, list[Asked]] = {}
+        answers: dict[Asked, Any] = {}
+        for each in asked:
+            try:
+                owner = self._owner_of(key_slot(each[0].encode()))
+            except ClusterDownError as error:
+                answers[each] = error
+            else:
+                shares.setdefault(owner, []).append(each)
+        for found in await asyncio.gather(*(self._share_of(*share) for share in shares.items())):
+            answers |= found
+        return [answers[each] for each in asked]
+
+    async def _share_of(self, address: TcpAddress, share: Sequence[Asked]) -> dict[Asked, Any]:
+        try:
+            answers = await self._server(address).ask_each([words for _, words in share])
+        except (RedisError, OSError) as error:
+            return dict.fromkeys(share, error)
+        found = dict(zip(share, answers, strict=True))
+        for each, answer in found.items():
+            if isinstance(answer, AskError):  # MOVED as well
+                key, words = each
+                try:
+                    found[each] = await self.ask(key, *words)
+                except (RedisError, OSError) as error:
+                    found[each] = error
+        return found
 
     @property
     def shape(self) -> str:

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from sidecar.adapters.redis_connection import Access, pool_of_server
-from sidecar.adapters.redis_server import RedisServer, Word
+from sidecar.adapters.redis_server import Asked, RedisServer, Word
 from sidecar.domain.addresses import TcpAddress
 
 LOOK_EVERY_S: Final = 1.0
@@ -55,6 +55,10 @@ class SentinelTopology:
         """Have the primary carry out one command."""
         del key  # it holds them all
         return await (await self._current()).ask(*words)
+
+    async def ask_each(self, asked: Sequence[Asked]) -> list[Any]:
+        """Have the primary carry out the commands on one connection."""
+        return await (await self._current()).ask_each([words for _, words in asked])
 
     @property
     def shape(self) -> str:

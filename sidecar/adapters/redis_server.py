@@ -24,6 +24,8 @@ from redis.exceptions import (
 )
 
 Word = str | bytes | int
+Asked = tuple[str, tuple[Word, ...]]
+"""A key and a command on it, for whichever server holds the key."""
 
 MISPLACED: Final = (
     OSError,

@@ -96,6 +96,21 @@ class RedisTokenStore:
             fields = await self._ask("HGETALL", self._key_of(grant))
             return decode(fields) if fields else None
 
+    async def read_each(self, grants: Sequence[GrantId]) -> Mapping[GrantId, GrantRecord | None]:
+        """Return the records that could be read, at one pipeline for each server."""
+        async with self._asked(StoreOperation.READ):
+            keys = [self._key_of(grant) for grant in grants]
+            answers = await self._topology.ask_each([(key, ("HGETALL", key)) for key in keys])
+            found: dict[GrantId, GrantRecord | None] = {}
+            for grant, answer in zip(grants, answers, strict=True):
+                if not isinstance(answer, Exception):
+                    with suppress(RecordUnreadable):
+                        found[grant] = decode(answer) if answer else None
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+            if failed and not found:
+                raise failed[0]
+            return found
+
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
         """Carry out one command at the store's clock and incarnation."""
         call = call_of(cast("AnyCommand", command))

@@ -11,7 +11,7 @@ from typing import Any, Protocol, assert_never, final
 from sidecar.adapters.redis_cluster import ClusterTopology
 from sidecar.adapters.redis_connection import Access, pool_of_url
 from sidecar.adapters.redis_sentinel import SentinelTopology
-from sidecar.adapters.redis_server import RedisServer, Word
+from sidecar.adapters.redis_server import Asked, RedisServer, Word
 from sidecar.domain.store_address import (
     ClusterNodes,
     OneServer,
@@ -28,6 +28,13 @@ class Topology(Protocol):
 
     async def ask(self, key: str, *words: Word) -> Any:
         """Have the primary that holds `key` carry out one command."""
+        ...
+
+    async def ask_each(self, asked: Sequence[Asked]) -> list[Any]:
+        """Have many commands carried out, those for one server at once; an answer may be an error.
+
+        Raises only where no command was carried out.
+        """
         ...
 
     @property
@@ -63,6 +70,10 @@ class SingleTopology:
         """Have the server carry out one command."""
         del key  # it holds them all
         return await self._server.ask(*words)
+
+    async def ask_each(self, asked: Sequence[Asked]) -> list[Any]:
+        """Have the server carry out the commands on one connection."""
+        return await self._server.ask_each([words for _, words in asked])
 
     @property
     def shape(self) -> str:

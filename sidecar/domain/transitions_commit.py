@@ -29,7 +29,7 @@ from sidecar.domain.commands import (
     StepVerdict,
     Superseded,
 )
-from sidecar.domain.record import GrantRecord, GrantState, StoredPair
+from sidecar.domain.record import GrantRecord, GrantState, RunId, StoredPair
 from sidecar.domain.transitions_claim import without_claim
 
 
@@ -55,6 +55,14 @@ def commit(
     if record.state in (GrantState.REVOKING, GrantState.REVOKED):
         return _to_revoke(record, stored, moment), RevokeSuccessor()
     return stored, Committed(was=record.state, is_gap=ours.generation > stands.generation + 1)
+
+
+def verdict_on_copy(record: GrantRecord | None, pair: StoredPair) -> CommitVerdict | None:
+    """Return what a copy from a spool comes to where it changes nothing; ``None``: it is news."""
+    anywhen = Moment(now_ms=0, run_id=RunId(""))
+    offered = Commit(pair=pair, claim_id=None, is_live=False)
+    after, verdict = commit(record, offered, anywhen)
+    return verdict if after == record else None
 
 
 def _stored(record: GrantRecord, command: Commit, moment: Moment) -> GrantRecord:

@@ -24,13 +24,14 @@ from sidecar.domain.commands import (
     Superseded,
 )
 from sidecar.domain.events import CommitAnswer, PairCommitted
-from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.record import GrantId, GrantRecord, GrantState
 from sidecar.domain.spooled import (
     PairConfirmed,
     PairForgotten,
     PairReceived,
     RevocationOrdered,
 )
+from sidecar.domain.transitions_commit import verdict_on_copy
 from sidecar.ports import Entropy, Observer, StoreUnavailable, TokenStore
 from sidecar.service.journal import Journal
 from sidecar.service.planner import Planner
@@ -118,6 +119,15 @@ class Committer:
             self._planner.committed(received.grant, received.pair)
         self._tell(received, verdict, is_live=is_live)
         return verdict
+
+    def is_known(self, received: PairReceived, record: GrantRecord | None) -> bool:
+        """Whether the store, as it was just read, needs no offer of this copy; then it is done."""
+        verdict = verdict_on_copy(record, received.pair)
+        if verdict is None:
+            return False
+        self._conclude(received, verdict)
+        self._tell(received, verdict, is_live=False)
+        return True
 
     def _conclude(self, received: PairReceived, verdict: CommitVerdict) -> None:
         confirmed = PairConfirmed(grant=received.grant, position=received.pair.position)

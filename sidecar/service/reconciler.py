@@ -31,14 +31,12 @@ from sidecar.domain.wire import Answered
 from sidecar.ports import Distress, Notice, SealError, StoreUnavailable
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.lane import ClaimLane
+from sidecar.service.offers import Offers
 from sidecar.service.orphans import Orphans
 from sidecar.service.refresher import Refresher
 from sidecar.service.revoker import Revoker
 from sidecar.service.store_watch import StoreWatch
 from sidecar.service.vault import PairPlace
-
-OFFERS_AT_ONCE = 16
-"""Half of the connections to the store: the others are for who asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +62,7 @@ class Reconciler:
     ) -> None:
         self._parts = parts
         self._watch = watch
+        self._offers = Offers(parts=parts)
         self._lane = crew.lane
         self._revoker = crew.revoker
         self._orphans = Orphans(parts=parts, lane=crew.lane, refresher=crew.refresher)
@@ -141,7 +140,7 @@ class Reconciler:
             # The newest first: what a store forgot it was told last, and claims wait for it.
             self._unoffered = list(reversed(self._parts.journal.state.pairs))
             self._replayed = len(self._unoffered)
-        self._unoffered = await self._offer_each(self._unoffered)
+        self._unoffered = await self._offers.offer_each(self._unoffered)
         if self._unoffered:
             raise StoreUnavailable
         await self._orphans.drop_past()
@@ -204,34 +203,8 @@ class Reconciler:
             if not committer.is_in_hand(grant)
             or (parked_at_s < late_s and not committer.is_committing(grant))
         ]
-        if await self._offer_each(idle):
+        if await self._offers.offer_each(idle):
             raise StoreUnavailable
-
-    async def _offer_each(self, grants: list[GrantId]) -> list[GrantId]:
-        """Offer the pairs of these grants; return whose could not be stored.
-
-        One failure ends nothing, since a store may have several servers and lack one. Where none of
-        those that were offered at once could be stored, it is away.
-        """
-        left: list[GrantId] = []
-        for start in range(0, len(grants), OFFERS_AT_ONCE):
-            offered = grants[start : start + OFFERS_AT_ONCE]
-            are_stored = await asyncio.gather(*map(self._is_stored, offered))
-            left += [
-                grant for grant, is_stored in zip(offered, are_stored, strict=True) if not is_stored
-            ]
-            if not any(are_stored):
-                return left + grants[start + OFFERS_AT_ONCE :]
-        return left
-
-    async def _is_stored(self, grant: GrantId) -> bool:
-        received = self._parts.journal.state.pairs.get(grant)
-        try:
-            if received is not None:
-                await self._parts.committer.offer(received, is_live=False)
-        except StoreUnavailable:
-            return False
-        return True
 
     async def _settle_doubts(self) -> None:
         if self._parts.restraints.brake.is_on:

@@ -67,6 +67,26 @@ async def test_a_record_is_found_while_and_after_its_slot_moves(
     assert record.pair == pair(2)
 
 
+async def test_a_server_that_is_away_is_missing_from_many_records_alone(
+    fleet: ClusterFleet, store: RedisTokenStore
+) -> None:
+    """What the other servers hold is read; what has moved is read where it is now."""
+    for grant in GRANTS:
+        await store.apply(grant, live(pair(), None))
+    target = another(fleet, fleet.owner_of(slot_of(GRANTS[0])))
+    fleet.begin_move(slot_of(GRANTS[0]), target)
+    moved = await store.read_each(GRANTS)
+    lost = next(server for server in fleet.primaries() if server is not target)
+    share = {grant for grant in GRANTS if fleet.owner_of(slot_of(grant)) is lost} - {GRANTS[0]}
+
+    lost.kill()
+    found = await store.read_each(GRANTS[1:])
+
+    assert {grant for grant, record in moved.items() if record is not None} == set(GRANTS)
+    assert share
+    assert set(found) == set(GRANTS[1:]) - share
+
+
 async def test_a_record_in_another_server_is_in_an_incarnation_that_was_met(
     fleet: ClusterFleet, store: RedisTokenStore
 ) -> None:

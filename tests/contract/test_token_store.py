@@ -69,6 +69,16 @@ async def scanned(store: TokenStore) -> list[tuple[GrantId, GrantRecord]]:
     return found
 
 
+async def test_many_records_are_read_at_once(store: TokenStore) -> None:
+    """Each as if it had been read alone, and what is not there is told as missing."""
+    await store.apply(GRANT, live(pair(), None))
+
+    found = await store.read_each([GRANT, OTHER])
+
+    assert found == {GRANT: await store.read(GRANT), OTHER: None}
+    assert await store.read_each([]) == {}
+
+
 async def test_a_grant_that_was_never_committed_is_missing(store: TokenStore) -> None:
     """Nothing is invented: no record, no lease, no page of a scan."""
     verdict = await store.apply(GRANT, acquire(pair().position))

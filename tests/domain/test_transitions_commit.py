@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from sidecar.domain import transitions
 from sidecar.domain.commands import (
     Committed,
@@ -15,7 +17,8 @@ from sidecar.domain.commands import (
     Stale,
     Superseded,
 )
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import GrantRecord, GrantState, StoredPair
+from sidecar.domain.transitions_commit import verdict_on_copy
 from tests.support.records import (
     CONSENT,
     DENIED,
@@ -30,6 +33,7 @@ from tests.support.records import (
     pair,
     replay,
     revoked,
+    revoking,
     sending,
 )
 
@@ -155,3 +159,20 @@ def test_a_tombstone_is_rewrapped_without_tokens() -> None:
     assert verdict == Done()
     assert record == replace(gone, pair=replace(gone.pair, sealed_key=b"key"))
     assert transitions.apply(active(), again, at()) == (active(), Refused())
+
+
+STANDING = (None, active(), active(2), sending(), in_doubt(), revoked(), revoking(active()))
+COPIES = (pair(), pair(1), pair(2), pair(0, NEWER_CONSENT), replace(pair(), fingerprint="another"))
+
+
+@pytest.mark.parametrize("ours", COPIES)
+@pytest.mark.parametrize("record", STANDING)
+def test_a_copy_is_known_where_its_offer_would_change_nothing(
+    record: GrantRecord | None, ours: StoredPair
+) -> None:
+    """Reading says the same as the offer would, and only where the offer may be left out."""
+    after_it, verdict = transitions.apply(record, replay(ours), at(5))
+
+    known = verdict_on_copy(record, ours)
+
+    assert known == (verdict if after_it == record else None)

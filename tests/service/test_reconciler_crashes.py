@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.domain.events import GrantReauthRequired, LossCause, SpoolReplayed, TokenLost
 from sidecar.domain.policy import ProtocolTimes
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import GrantKey, GrantState
 from tests.support.rotating_idp import Fault
 from tests.support.sidecar_parts import KEY
 from tests.support.virtual_fleet import Fleet, Peer, bearer_of
@@ -336,4 +336,25 @@ async def test_an_orphan_waits_while_the_store_is_away_and_is_then_adopted() -> 
 
     assert _is_well(fleet, peer)
     assert [event.orphans for event in peer.of(SpoolReplayed)][-1] == 1
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_restart_looks_up_what_the_store_knows_and_offers_none_of_it() -> None:
+    """However many users a sidecar served, its claims wait for a few calls and not for one each."""
+    fleet = Fleet()
+    keys = [GrantKey(user=f"user-{number}", provider=KEY.provider) for number in range(30)]
+    peer = await fleet.peer()
+    for key in keys:
+        await peer.obtain(key)
+    await peer.stop()
+    before = dict(fleet.store.records)
+
+    await peer.start()
+
+    assert peer.parts.reconciler.has_replayed
+    assert sum(replayed.pairs for replayed in peer.of(SpoolReplayed)) == len(keys)
+    assert "before Commit" not in peer.life.trace
+    assert peer.life.trace.count("before read_each") == 1
+    assert fleet.store.records == before
     await fleet.end()

@@ -12,14 +12,14 @@ from sidecar.domain.events import SpoolReplayed, StoreReincarnated
 from sidecar.domain.record import GrantId, RunId
 from sidecar.domain.spooled import PairReceived
 from sidecar.ports import StoreUnavailable, TokenStore
-from sidecar.service.reconciler import OFFERS_AT_ONCE
+from sidecar.service.offers import OFFERED_AT_ONCE
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.store_watch import StoreWatch
 from tests.support.fake_clock import FakeClock
 from tests.support.records import pair
 from tests.support.sidecar_parts import RecordingObserver, Rig, make_rig
 
-GRANTS = [GrantId(f"{number:032x}") for number in range(3 * OFFERS_AT_ONCE)]
+GRANTS = [GrantId(f"{number:032x}") for number in range(3 * OFFERED_AT_ONCE)]
 
 
 @dataclass

@@ -122,6 +122,10 @@ class DistantStore:
         """Read as the store does."""
         return await self._far("read", lambda: self._store.read(grant))
 
+    async def read_each(self, grants: Sequence[GrantId]) -> Mapping[GrantId, GrantRecord | None]:
+        """Read many as the store does."""
+        return await self._far("read_each", lambda: self._store.read_each(grants))
+
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
         """Apply as the store does."""
         name = type(command).__name__

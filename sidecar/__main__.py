@@ -138,6 +138,12 @@ def _grants(argv: Sequence[str], environ: Environ) -> int:
     return grants.main(argv, environ)
 
 
+def _doctor(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import doctor  # noqa: PLC0415 - as above
+
+    return doctor.main(argv, environ)
+
+
 COMMANDS: Final = {
     "run": _Command(does="serve until SIGTERM or SIGINT, then drain", run=_run),
     "check-config": _Command(
@@ -147,6 +153,7 @@ COMMANDS: Final = {
     "keygen": _Command(does="print fresh keys as variables", run=_keygen),
 }
 PASSED_ON: Final = {
+    "doctor": _PassedOn(does="check what `run` rests on, and say what to do about it", run=_doctor),
     "grants": _PassedOn(
         does="list, show, import, refresh, invalidate or revoke grants", run=_grants
     ),

@@ -65,19 +65,24 @@ class Base:
             observer=TelemetryObserver(metrics=metrics, log=log),
             metrics_page=MetricsPage(metrics.registry),
             spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),
-            vault=Vault(sealer=_sealer(settings)),
+            vault=vault_of(settings),
             store_clock=StoreClock(clock=clock),
         )
 
     def new_store(self) -> RedisTokenStore:
         """Return a store of its own for one event loop."""
-        return RedisTokenStore(
-            url=self.settings.redis_url.reveal(),
-            prefix=self.settings.redis_prefix,
-            observer=self.observer,
-            clock=self.clock,
-            tls_ca_file=self.settings.ca_file,
-        )
+        return store_of(self.settings, observer=self.observer, clock=self.clock)
+
+
+def store_of(settings: Settings, *, observer: Observer, clock: Clock) -> RedisTokenStore:
+    """Return the store of these settings; nothing connects yet."""
+    return RedisTokenStore(
+        url=settings.redis_url.reveal(),
+        prefix=settings.redis_prefix,
+        observer=observer,
+        clock=clock,
+        tls_ca_file=settings.ca_file,
+    )
 
 
 def _policy(settings: Settings) -> RefreshPolicy:
@@ -94,10 +99,13 @@ def _policy(settings: Settings) -> RefreshPolicy:
     )
 
 
-def _sealer(settings: Settings) -> AesGcmSealer:
-    return AesGcmSealer(
-        keys=[(key.key_id, key.key) for key in settings.encryption_keys],
-        hash_key=settings.hash_key,
-        environment=settings.akoya_environment,
-        client_id=settings.akoya_client_id,
+def vault_of(settings: Settings) -> Vault:
+    """Return what seals and opens with the keys of these settings."""
+    return Vault(
+        sealer=AesGcmSealer(
+            keys=[(key.key_id, key.key) for key in settings.encryption_keys],
+            hash_key=settings.hash_key,
+            environment=settings.akoya_environment,
+            client_id=settings.akoya_client_id,
+        )
     )

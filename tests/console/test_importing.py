@@ -93,10 +93,14 @@ async def test_a_line_that_fails_is_told_and_the_others_go_on(
         "line 2: line_invalid: the line is no JSON object",
         "line 3: line_invalid: the line is no JSON object",
         "line 4: line_invalid: `user` and `provider` must be texts that are not empty",
-        "line 5 (u-3 at mikomo): request_invalid: The request is not as this call wants it; see "
-        "`errors`. refresh_token: required: visible characters, at most 8 KiB.",
-        "line 6 (u-1 at mikomo): grant_exists: A live grant stands: send a newer `consented_at`, "
-        "or `?replace=true` to replace it.",
+        (
+            "line 5 (u-3 at mikomo): request_invalid: The request is not as this call wants it; "
+            "see `errors`. refresh_token: required: visible characters, at most 8 KiB."
+        ),
+        (
+            "line 6 (u-1 at mikomo): grant_exists: A live grant stands: send a newer "
+            "`consented_at`, or `?replace=true` to replace it."
+        ),
     ]
     assert [each["line"] for each in told.documents[0]["failures"]] == [2, 3, 4, 5, 6]
     assert CANARY not in said.out + said.err + told.out + told.err

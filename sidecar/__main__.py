@@ -144,6 +144,12 @@ def _doctor(argv: Sequence[str], environ: Environ) -> int:
     return doctor.main(argv, environ)
 
 
+def _status(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import status  # noqa: PLC0415 - as above
+
+    return status.main(argv, environ)
+
+
 COMMANDS: Final = {
     "run": _Command(does="serve until SIGTERM or SIGINT, then drain", run=_run),
     "check-config": _Command(
@@ -153,6 +159,7 @@ COMMANDS: Final = {
     "keygen": _Command(does="print fresh keys as variables", run=_keygen),
 }
 PASSED_ON: Final = {
+    "status": _PassedOn(does="show how a running sidecar is", run=_status),
     "doctor": _PassedOn(does="check what `run` rests on, and say what to do about it", run=_doctor),
     "grants": _PassedOn(
         does="list, show, import, refresh, invalidate or revoke grants", run=_grants

@@ -17,6 +17,7 @@ from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.domain.policy import ProbePolicy, ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer
+from sidecar.service.status_board import StatusBoard
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
 from sidecar.settings import Settings
@@ -35,6 +36,7 @@ class Base:
     clock: Clock
     entropy: Entropy
     observer: Observer
+    board: StatusBoard
     metrics_page: MetricsPage
     spool: FileSpool
     vault: Vault
@@ -56,13 +58,15 @@ class Base:
         adopt_library_loggers(log)
         metrics = Metrics(version=__version__)
         clock, entropy = SystemClock(), SystemEntropy()
+        board = StatusBoard(behind=TelemetryObserver(metrics=metrics, log=log), clock=clock)
         return cls(
             settings=settings,
             times=times,
             schedule=Schedule(policy=_policy(settings), times=times),
             clock=clock,
             entropy=entropy,
-            observer=TelemetryObserver(metrics=metrics, log=log),
+            observer=board,
+            board=board,
             metrics_page=MetricsPage(metrics.registry),
             spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),
             vault=vault_of(settings),

@@ -29,10 +29,12 @@ from sidecar.http.control_input import Fields, parse_object, parse_query
 from sidecar.http.control_problems import invalid
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route, Routed, parse_key
 from sidecar.http.problems import Problem
+from sidecar.http.status_answers import PageAnswer, to_page, to_status_document
 from sidecar.ports import Clock
 from sidecar.service.grant_answers import GrantFilter
 from sidecar.service.grants import GrantDesk
 from sidecar.service.obtainer import Import
+from sidecar.service.status import StatusSource
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
@@ -77,7 +79,7 @@ class Asked:
 class Answered:
     """What a call is answered with, and which grant it was about (for the log)."""
 
-    answer: Answer | Problem
+    answer: Answer | PageAnswer | Problem
     grant: GrantId | None = None
 
 
@@ -86,9 +88,16 @@ class ControlCalls:
     """Carries calls out."""
 
     def __init__(
-        self, *, desk: GrantDesk, consent_page: ConsentPage, clock: Clock, max_age_s: int
+        self,
+        *,
+        desk: GrantDesk,
+        status: StatusSource,
+        consent_page: ConsentPage,
+        clock: Clock,
+        max_age_s: int,
     ) -> None:
         self._desk = desk
+        self._status = status
         self._consent_page = consent_page
         self._clock = clock
         self._max_age_s = max_age_s
@@ -110,6 +119,8 @@ class ControlCalls:
                 return await self._events(query)
             case Route.AUTHORIZE_URL:
                 return Answered(answer=self._authorize_url(query))
+            case Route.STATUS | Route.STATUS_PAGE as route:
+                return Answered(answer=self._tell_status(route, query))
             case Route.RELEASE_BRAKE:
                 return await self._release_brake(query, parse_object(asked.body))
             case (
@@ -227,6 +238,14 @@ class ControlCalls:
             state=state,
         )
         return Answer(status=OK, document={"url": authorize_url(page.idp_url, asked)})
+
+    def _tell_status(self, route: Route, query: Fields) -> Answer | PageAnswer | Problem:
+        if query.errors:
+            return invalid(query.errors)
+        status = self._status.status()
+        if route is Route.STATUS_PAGE:
+            return to_page(status)
+        return Answer(status=OK, document=to_status_document(status))
 
     def _redirect_uri(self, fields: Fields) -> str:
         named = fields.optional_text(

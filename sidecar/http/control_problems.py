@@ -102,6 +102,9 @@ FAILURE_STATUSES: Final[Mapping[FailureReason, int]] = {
     FailureReason.UNKNOWN: 502,
 }
 
+PAGE_CHALLENGE: Final = 'Basic realm="akoya-sidecar-control", charset="UTF-8"'
+"""For the one page that a browser may open, since a browser cannot send a bearer."""
+
 _CHALLENGES: Final = {
     ControlReason.CONTROL_KEY_INVALID: 'Bearer realm="akoya-sidecar-control"',
     ControlReason.REAUTH_REQUIRED: 'Bearer realm="akoya-sidecar", error="invalid_token"',

@@ -32,6 +32,8 @@ class Route(StrEnum):
     EVENTS = "GET /events"
     RELEASE_BRAKE = "POST /brake/release"
     AUTHORIZE_URL = "GET /authorize-url"
+    STATUS = "GET /status"
+    STATUS_PAGE = "GET /"
 
     @property
     def method(self) -> str:

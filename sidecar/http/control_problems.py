@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sidecar.domain.failure import HINTS, Disposition, FailureReason, Operation
+from sidecar.domain.failure import DISPOSITIONS, HINTS, Disposition, FailureReason, Operation
 from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed
 from sidecar.domain.tokens import TokenFailure
 from sidecar.http.problems import Problem
@@ -204,6 +204,18 @@ def failed(failure: TokenFailure, *, retry_in_s: float | None = None, state: str
         challenge=_CHALLENGES[ControlReason.REAUTH_REQUIRED],
         members=failure_members(failure) | ({"state": state} if state else {}),
     )
+
+
+def failure_statuses(reason: FailureReason) -> tuple[int, ...]:
+    """Return every status that `failed` gives a reason: another one while a doubt may be healed."""
+    status = FAILURE_STATUSES[reason]
+    if status != _UNAUTHORIZED:
+        return (status,)
+    return (_BAD_GATEWAY, _UNAVAILABLE) if _is_operators(reason) else (status, _UNAVAILABLE)
+
+
+def _is_operators(reason: FailureReason) -> bool:
+    return DISPOSITIONS[reason] is Disposition.OPERATOR
 
 
 def failure_members(failure: TokenFailure) -> dict[str, object]:

@@ -34,6 +34,7 @@ class Route(StrEnum):
     AUTHORIZE_URL = "GET /authorize-url"
     STATUS = "GET /status"
     STATUS_PAGE = "GET /"
+    OPENAPI = "GET /openapi.json"
 
     @property
     def method(self) -> str:

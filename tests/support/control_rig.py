@@ -26,6 +26,7 @@ from sidecar.service.lifecycle import Lifecycle, Vitals
 from sidecar.service.status_board import StatusBoard
 from sidecar.service.status_desk import StatusDesk
 from sidecar.service.steward import Steward
+from tests.support.openapi import demand_described
 from tests.support.scripted_idp import Step, pair_answer
 from tests.support.sidecar_parts import CLIENT_ID, REDIRECT_URI, Rig, make_rig
 
@@ -80,9 +81,9 @@ class ControlRig:
         async with self.session.request(
             method, url, data=data, headers=sent | dict(headers or {})
         ) as answer:
-            return Got(
-                status=answer.status, headers=answer.headers.copy(), text=await answer.text()
-            )
+            got = Got(status=answer.status, headers=answer.headers.copy(), text=await answer.text())
+        demand_described(method, path.partition("?")[0], got.status, got.headers, got.text)
+        return got
 
     async def onboard(self, first: str = "refresh-0") -> Got:
         """Obtain the grant that `GRANT` names."""

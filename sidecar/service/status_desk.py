@@ -97,7 +97,7 @@ def _akoya(notes: Notes, *, now_s: float) -> Check:
 
 def _credentials(report: HealthReport, notes: Notes) -> Check:
     if not report.breaker_open:
-        return Check(name=CheckName.CREDENTIALS, mood=Mood.GOOD, said="accepted")
+        return Check(name=CheckName.CREDENTIALS, mood=Mood.GOOD, said="not refused")
     said = "refused" if notes.refused is None else f"refused: {notes.refused.value}"
     return Check(
         name=CheckName.CREDENTIALS,

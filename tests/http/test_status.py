@@ -162,11 +162,12 @@ async def in_trouble(control: ControlRig) -> None:
     )
     told(ev.BrakePulled(cause=BrakeCause.DENIALS, grants=6))
     told(failed(FailureReason.UNREACHABLE, provider=NASTY))
-    throttle = control.rig.parts.claim_parts.restraints.brake._throttle
+    store = control.rig.store
     for _ in range(2):
         refusal = CountRefusal(reason=FailureReason.CLIENT_CREDENTIALS_INVALID, canary_ms=60000)
-        await throttle.take(refusal)
-    await throttle.take(PullBrake())
+        await store.throttle(refusal)
+    await store.throttle(PullBrake())
+    await control.rig.parts.claim_parts.restraints.brake.look()
     control.rig.store.is_available = False
     await control.rig.parts.watch.probe()
 

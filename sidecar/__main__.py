@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: Help or the version was asked for (0), or the command line is wrong (2).
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in PASSED_ON:
-        return PASSED_ON[words[0]].run(words[1:])
-    options = _parser().parse_args(words)
     environ = os.environ  # noqa: TID251 - read here alone, and handed on
+    if words and words[0] in PASSED_ON:
+        return PASSED_ON[words[0]].run(words[1:], environ)
+    options = _parser().parse_args(words)
     if options.command == "reference":
         return _reference(options.page)
     return COMMANDS[options.command].run(environ)
@@ -55,7 +55,7 @@ class _PassedOn:
     """A command with a command line of its own."""
 
     does: str
-    run: Callable[[Sequence[str]], int]
+    run: Callable[[Sequence[str], Environ], int]
 
 
 def _run(environ: Environ) -> int:
@@ -120,16 +120,34 @@ def _reference(page: str | None) -> int:
     return STOPPED
 
 
-def _demo(argv: Sequence[str]) -> int:
+def _demo(argv: Sequence[str], _environ: Environ) -> int:
     from sidecar import demo  # noqa: PLC0415 - as above
 
     return demo.main(argv)
 
 
-def _sandbox(argv: Sequence[str]) -> int:
+def _sandbox(argv: Sequence[str], _environ: Environ) -> int:
     from sidecar.sandbox import command  # noqa: PLC0415 - as above
 
     return command.main(argv)
+
+
+def _grants(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import grants  # noqa: PLC0415 - as above
+
+    return grants.main(argv, environ)
+
+
+def _doctor(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import doctor  # noqa: PLC0415 - as above
+
+    return doctor.main(argv, environ)
+
+
+def _status(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import status  # noqa: PLC0415 - as above
+
+    return status.main(argv, environ)
 
 
 COMMANDS: Final = {
@@ -141,6 +159,11 @@ COMMANDS: Final = {
     "keygen": _Command(does="print fresh keys as variables", run=_keygen),
 }
 PASSED_ON: Final = {
+    "status": _PassedOn(does="show how a running sidecar is", run=_status),
+    "doctor": _PassedOn(does="check what `run` rests on, and say what to do about it", run=_doctor),
+    "grants": _PassedOn(
+        does="list, show, import, refresh, invalidate or revoke grants", run=_grants
+    ),
     "demo": _PassedOn(
         does="start a store, the sandbox and the sidecar, and show a token's life", run=_demo
     ),

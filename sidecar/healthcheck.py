@@ -7,32 +7,16 @@ knows one variable.
 from __future__ import annotations
 
 import http.client
-import socket
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, final
+from typing import Final
 
-from sidecar.domain.addresses import ListenAddress, TcpAddress, UnixAddress, parse_address
+from sidecar.domain.addresses import parse_address
+from sidecar.http.plain_client import connection_to
 
 VARIABLE: Final = "SIDECAR_METRICS_LISTEN"
 DEFAULT: Final = "0.0.0.0:9464"
 TIMEOUT_S: Final = 3.0
-_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
-
-
-@final
-class _UnixConnection(http.client.HTTPConnection):
-    """An HTTP connection through the path of a socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the path; `http.client` calls this before it sends."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(self._path)
 
 
 def check(environ: Mapping[str, str]) -> tuple[bool, str]:
@@ -40,7 +24,7 @@ def check(environ: Mapping[str, str]) -> tuple[bool, str]:
     address = parse_address(environ.get(VARIABLE) or DEFAULT)
     if address is None:
         return False, f"{VARIABLE} is no address"
-    connection = _connection(address)
+    connection = connection_to(address, timeout_s=TIMEOUT_S)
     try:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
@@ -49,12 +33,3 @@ def check(environ: Mapping[str, str]) -> tuple[bool, str]:
     finally:
         connection.close()
     return status == HTTPStatus.OK, f"/readyz answered {status}"
-
-
-def _connection(address: ListenAddress) -> http.client.HTTPConnection:
-    match address:
-        case UnixAddress():
-            return _UnixConnection(address.path)
-        case TcpAddress():
-            host = _WILDCARDS.get(address.host, address.host)
-            return http.client.HTTPConnection(host, address.port, timeout=TIMEOUT_S)

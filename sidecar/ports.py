@@ -266,6 +266,10 @@ class TokenStore(Agenda, Protocol):
         """
         ...
 
+    async def agreement_on(self, name: str) -> str | None:
+        """Return what the fleet holds for `name`; ``None``: nothing was agreed on yet."""
+        ...
+
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Return whether the caller alone in the fleet may try, once in `ttl_ms`."""
         ...

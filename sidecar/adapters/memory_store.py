@@ -157,6 +157,13 @@ class MemoryTokenStore:
         self._end()
         return agreed
 
+    async def agreement_on(self, name: str) -> str | None:
+        """Return what was proposed first, if anything was."""
+        self._begin()
+        agreed = self.agreed.get(name)
+        self._end()
+        return agreed
+
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Return whether nobody took this canary in the last `ttl_ms` of its taker."""
         self._begin()

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from sidecar.adapters.redis_server import RedisServer
 
 FIRST_VERSION: Final = (7, 0)
+FULL_FRACTION: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,12 @@ def _risky(info: Mapping[str, Any]) -> list[StoreAdvice]:
         note("maxmemory-policy", f"{policy} throws records away; set noeviction")
     if info.get("aof_enabled") == 0:
         note("appendonly", "without it a restart forgets records; set appendonly yes")
+    for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
+        if info.get(name, "ok") != "ok":
+            note(name, "the disk took no copy the last time; make room, or mend its rights")
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if most and used > FULL_FRACTION * most:
+        note("maxmemory", "it is nearly full, and a full store takes no claim; give it more")
     replicas = int(info.get("connected_slaves", 0))
     if replicas and "min_slaves_good_slaves" not in info:
         note(

@@ -28,7 +28,7 @@ from typing import Any, Final, cast, final
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from sidecar.adapters import redis_inspection
+from sidecar.adapters import redis_inspection, redis_rights
 from sidecar.adapters.cancellation import cancellation_heeded
 from sidecar.adapters.redis_cluster import ClusterTopology
 from sidecar.adapters.redis_codec import RecordUnreadable, decode
@@ -168,6 +168,12 @@ class RedisTokenStore:
                 raise ReplyUnreadable("what was agreed on is gone")
             return agreed.decode()
 
+    async def agreement_on(self, name: str) -> str | None:
+        """Return what the fleet holds for a name; proposes nothing."""
+        async with self._asked(StoreOperation.AGREE):
+            agreed: bytes | None = await self._ask("HGET", f"{self._prefix}:agreed", name)
+            return None if agreed is None else agreed.decode()
+
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Return whether the caller alone in the fleet may try, once in `ttl_ms`."""
         async with self._asked(StoreOperation.CANARY):
@@ -269,6 +275,16 @@ class RedisTokenStore:
             return await redis_inspection.inspect(
                 await self._topology.primaries(),
                 is_cluster=isinstance(self._topology, ClusterTopology),
+            )
+
+    async def missing_rights(self, name: str) -> tuple[str, ...]:
+        """Return the commands that this user may not use; `name` is nobody else's."""
+        async with self._asked(StoreOperation.PROBE):
+            return await redis_rights.missing_rights(
+                self._topology.ask,
+                server=await self._topology.listener(),
+                scratch=f"{self._prefix}:doctor:{name}",
+                channels=(self._notices, self._distress),
             )
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from sidecar.domain.record import ReplicaId
 
 _DIRECTORY: Final = re.compile(r"replica-([0-9a-f]{32})")
 _SEGMENT: Final = re.compile(r"segment-([0-9]{10})\.log")
-_LOCK: Final = "lock"
+LOCK_NAME: Final = "lock"
 _UNFINISHED: Final = "segment.unfinished"
 _NOT_OURS: Final = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT})
 
@@ -58,13 +58,13 @@ class ReplicaDirectory:
             OSError: It is there and cannot be opened: another user's, or the disk's fault.
         """
         try:
-            lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its owner may have removed the directory between the opening and the locking.
-            is_there = os.path.samestat(os.fstat(lock), (path / _LOCK).stat())
+            is_there = os.path.samestat(os.fstat(lock), (path / LOCK_NAME).stat())
         except (BlockingIOError, FileNotFoundError):
             is_there = False
         except OSError:
@@ -111,7 +111,7 @@ class ReplicaDirectory:
         for path in self.path.glob("*.damaged"):
             path.rename(heir.path / path.name)
         self.unfinished_path.unlink(missing_ok=True)
-        (self.path / _LOCK).unlink(missing_ok=True)
+        (self.path / LOCK_NAME).unlink(missing_ok=True)
         try:
             self.path.rmdir()
         except OSError as error:
@@ -119,6 +119,11 @@ class ReplicaDirectory:
             if error.errno not in _NOT_OURS:
                 raise
         self.release()
+
+
+def is_replica_directory(path: Path) -> bool:
+    """Whether a path has the name of a replica's directory."""
+    return _DIRECTORY.fullmatch(path.name) is not None
 
 
 def unowned_directories(root: Path) -> Sequence[ReplicaDirectory]:
@@ -130,7 +135,7 @@ def unowned_directories(root: Path) -> Sequence[ReplicaDirectory]:
     seized: list[ReplicaDirectory] = []
     try:
         for path in sorted(root.iterdir()):
-            directory = ReplicaDirectory.seize(path) if _DIRECTORY.fullmatch(path.name) else None
+            directory = ReplicaDirectory.seize(path) if is_replica_directory(path) else None
             seized += [] if directory is None else [directory]
     except OSError:
         for directory in seized:

@@ -57,3 +57,8 @@ class SystemEntropy:
     def fraction(self) -> float:
         """Return a number in [0, 1)."""
         return self._random.random()
+
+
+def pause(seconds: float) -> None:
+    """Stop this thread for a while; for command lines, never where a loop runs."""
+    time.sleep(seconds)

@@ -17,6 +17,7 @@ from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.domain.policy import ProbePolicy, ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer
+from sidecar.service.status_board import StatusBoard
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
 from sidecar.settings import Settings
@@ -35,6 +36,7 @@ class Base:
     clock: Clock
     entropy: Entropy
     observer: Observer
+    board: StatusBoard
     metrics_page: MetricsPage
     spool: FileSpool
     vault: Vault
@@ -56,28 +58,35 @@ class Base:
         adopt_library_loggers(log)
         metrics = Metrics(version=__version__)
         clock, entropy = SystemClock(), SystemEntropy()
+        board = StatusBoard(behind=TelemetryObserver(metrics=metrics, log=log), clock=clock)
         return cls(
             settings=settings,
             times=times,
             schedule=Schedule(policy=_policy(settings), times=times),
             clock=clock,
             entropy=entropy,
-            observer=TelemetryObserver(metrics=metrics, log=log),
+            observer=board,
+            board=board,
             metrics_page=MetricsPage(metrics.registry),
             spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),
-            vault=Vault(sealer=_sealer(settings)),
+            vault=vault_of(settings),
             store_clock=StoreClock(clock=clock),
         )
 
     def new_store(self) -> RedisTokenStore:
         """Return a store of its own for one event loop."""
-        return RedisTokenStore(
-            url=self.settings.redis_url.reveal(),
-            prefix=self.settings.redis_prefix,
-            observer=self.observer,
-            clock=self.clock,
-            tls_ca_file=self.settings.ca_file,
-        )
+        return store_of(self.settings, observer=self.observer, clock=self.clock)
+
+
+def store_of(settings: Settings, *, observer: Observer, clock: Clock) -> RedisTokenStore:
+    """Return the store of these settings; nothing connects yet."""
+    return RedisTokenStore(
+        url=settings.redis_url.reveal(),
+        prefix=settings.redis_prefix,
+        observer=observer,
+        clock=clock,
+        tls_ca_file=settings.ca_file,
+    )
 
 
 def _policy(settings: Settings) -> RefreshPolicy:
@@ -94,10 +103,13 @@ def _policy(settings: Settings) -> RefreshPolicy:
     )
 
 
-def _sealer(settings: Settings) -> AesGcmSealer:
-    return AesGcmSealer(
-        keys=[(key.key_id, key.key) for key in settings.encryption_keys],
-        hash_key=settings.hash_key,
-        environment=settings.akoya_environment,
-        client_id=settings.akoya_client_id,
+def vault_of(settings: Settings) -> Vault:
+    """Return what seals and opens with the keys of these settings."""
+    return Vault(
+        sealer=AesGcmSealer(
+            keys=[(key.key_id, key.key) for key in settings.encryption_keys],
+            hash_key=settings.hash_key,
+            environment=settings.akoya_environment,
+            client_id=settings.akoya_client_id,
+        )
     )

@@ -45,6 +45,7 @@ from sidecar.service.settler import Settler
 from sidecar.service.steward import Steward
 from sidecar.service.store_watch import StoreWatch
 from sidecar.service.sweeper import Sweeper
+from sidecar.settings import Settings
 from sidecar.settings.forms import VISIBLE
 
 
@@ -138,8 +139,7 @@ class LaneSide:
 
 
 def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
-    settings, observer = base.settings, base.observer
-    proxy = settings.egress_proxy
+    observer = base.observer
     journal = Journal(spool=base.spool, clock=base.clock, observer=observer)
     planner = Planner(agenda=store, rules=base.schedule, store_clock=base.store_clock)
     committer = Committer(
@@ -157,12 +157,7 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
         planner=planner,
         settler=Settler(store=store, brake=restraints.brake, observer=observer),
         restraints=restraints,
-        idp=HttpIdentityProvider(
-            idp_url=settings.effective_idp_url,
-            connect_timeout_s=settings.idp_connect_timeout_s,
-            ca_file=None if settings.ca_file is None else Path(settings.ca_file),
-            egress_proxy=None if proxy is None else proxy.reveal(),
-        ),
+        idp=idp_of(base.settings),
         requests=_token_requests(base),
         vault=base.vault,
         store_clock=base.store_clock,
@@ -172,6 +167,17 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
         identity=Identity(replica_id=base.spool.replica_id, boot_id=BootId(base.entropy.new_id())),
         times=base.times,
         policy=base.policy,
+    )
+
+
+def idp_of(settings: Settings) -> HttpIdentityProvider:
+    """Return the token service of these settings; nothing connects yet."""
+    proxy = settings.egress_proxy
+    return HttpIdentityProvider(
+        idp_url=settings.effective_idp_url,
+        connect_timeout_s=settings.idp_connect_timeout_s,
+        ca_file=None if settings.ca_file is None else Path(settings.ca_file),
+        egress_proxy=None if proxy is None else proxy.reveal(),
     )
 
 

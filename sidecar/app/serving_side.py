@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Self
 
+from sidecar import __version__
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
@@ -22,9 +23,11 @@ from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.service.broker import Broker
 from sidecar.service.grants import GrantDesk
+from sidecar.service.health import Health
 from sidecar.service.hints import Hints
 from sidecar.service.record_reader import RecordReader
 from sidecar.service.serving_parts import ServingParts
+from sidecar.service.status_desk import StatusDesk
 from sidecar.service.token_cache import TokenCache
 from sidecar.service.use_log import UseLog
 from sidecar.settings import Settings
@@ -46,7 +49,7 @@ class ServingSide:
     control: ControlApi
 
     @classmethod
-    def build(cls, base: Base, lane_side: LaneSide) -> Self:
+    def build(cls, base: Base, lane_side: LaneSide, *, health: Health) -> Self:
         """Wire the serving side; call it on the loop that serves."""
         store = base.new_store()
         reader = RecordReader(store=store, watch=lane_side.watch)
@@ -66,7 +69,7 @@ class ServingSide:
             uses=parts.uses,
             upstream=upstream,
             proxy=proxy,
-            control=_control(base, desk),
+            control=_control(base, desk, _status(base, lane_side, health)),
         )
 
     async def keep(self) -> None:
@@ -138,7 +141,17 @@ def _proxy_options(settings: Settings) -> ProxyOptions:
     )
 
 
-def _control(base: Base, desk: GrantDesk) -> ControlApi:
+def _status(base: Base, lane_side: LaneSide, health: Health) -> StatusDesk:
+    return StatusDesk(
+        version=__version__,
+        health=health,
+        board=base.board,
+        lane=lane_side.lane,
+        clock=base.clock,
+    )
+
+
+def _control(base: Base, desk: GrantDesk, status: StatusDesk) -> ControlApi:
     settings = base.settings
     options = ControlOptions(
         control_keys={key.name: key.key for key in settings.control_keys},
@@ -151,7 +164,13 @@ def _control(base: Base, desk: GrantDesk) -> ControlApi:
         max_age_s=base.policy.max_age_s,
         max_in_flight=settings.max_in_flight,
     )
-    ports = ControlPorts(desk=desk, observer=base.observer, clock=base.clock, entropy=base.entropy)
+    ports = ControlPorts(
+        desk=desk,
+        status=status,
+        observer=base.observer,
+        clock=base.clock,
+        entropy=base.entropy,
+    )
     return ControlApi(options=options, ports=ports)
 
 

@@ -79,7 +79,7 @@ class Sidecar:
         return self._exit_code
 
     async def _serve_requests(self) -> None:
-        side = ServingSide.build(self._base, self._lane_side)
+        side = ServingSide.build(self._base, self._lane_side, health=self._lifecycle)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(side.close)
             await stack.enter_async_context(side.reader)

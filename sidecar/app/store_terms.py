@@ -54,18 +54,20 @@ class StoreTerms:
             return False
         foreign = await self._keys.foreign()
         for name in foreign:
-            self._warn(_variable_of(name), _advice_on(name))
+            self._warn(variable_of_key(name), advice_on_key(name))
         return not foreign
 
     def _warn(self, subject: str, advice: str) -> None:
         self._lane_side.parts.observer.observe(ConfigurationWarned(subject=subject, advice=advice))
 
 
-def _variable_of(name: KeyName) -> str:
+def variable_of_key(name: KeyName) -> str:
+    """Return the variable that gives a key."""
     return "SIDECAR_HASH_KEY" if name.key_id is None else "SIDECAR_ENCRYPTION_KEYS"
 
 
-def _advice_on(name: KeyName) -> str:
+def advice_on_key(name: KeyName) -> str:
+    """Return what to do about a key that is not the fleet's."""
     which = "this key" if name.key_id is None else f"the key {name.key_id}"
     return (
         f"{which} is not the one that the fleet of this store and prefix uses for this app and "

@@ -7,6 +7,7 @@ and no event holds a token, or a text that a client sent.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, final
@@ -23,22 +24,27 @@ from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.connections import ConnectionLimits, ProxyServer
 from sidecar.http.control_answers import Answer
 from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls
-from sidecar.http.control_problems import ControlReason, to_control_problem
+from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
 from sidecar.http.control_routes import NoSuchMethod, NoSuchPath, Route, Routed, find_route
 from sidecar.http.problems import Problem
 from sidecar.http.proxy import describe_fault
 from sidecar.http.reply import CONTINUE
 from sidecar.http.request_body import RequestBody
+from sidecar.http.status_answers import HTML_TYPE, PAGE_HEADERS, PageAnswer
 from sidecar.http.upstream import UploadStopped
 from sidecar.ports import Clock, Entropy, Observer
 from sidecar.service.grants import GrantDesk
+from sidecar.service.status import StatusSource
 
 MAX_BODY_BYTES: Final = 65536
 SERVER_NAME: Final = "akoya-sidecar"
+PAGE_PATH: Final = "/"
 
 _JSON: Final = "application/json"
 _UTF_8: Final = frozenset({"utf-8", "utf8", None})
 _BEARER: Final = "bearer"
+_BASIC: Final = "basic"
+_READING: Final = frozenset({"GET", "HEAD"})
 _CALL: Final = "control.request"
 
 
@@ -68,6 +74,7 @@ class ControlPorts:
     """What the control listener needs of the rest of the sidecar."""
 
     desk: GrantDesk
+    status: StatusSource
     observer: Observer
     clock: Clock
     entropy: Entropy
@@ -97,6 +104,7 @@ class ControlApi:
         self._keys = AccessKeys(keys=options.control_keys)
         self._calls = ControlCalls(
             desk=ports.desk,
+            status=ports.status,
             consent_page=options.consent_page,
             clock=ports.clock,
             max_age_s=options.max_age_s,
@@ -159,17 +167,20 @@ class ControlApi:
             started_at_s=self._ports.clock.elapsed_s(),
         )
 
-    async def _serve(self, visit: _Visit) -> Answer | Problem:
+    async def _serve(self, visit: _Visit) -> Answer | PageAnswer | Problem:
         """Admit a call and have it carried out.
 
         Raises:
             UploadStopped: The client did not go on with its body.
         """
-        name = self._keys.name_of(_shown_key(visit.request))
-        if name is None:
-            return to_control_problem(ControlReason.CONTROL_KEY_INVALID)
-        visit.client = name
         path, _, query = visit.request.raw_path.partition("?")
+        # By Basic only there: a browser sends it again unasked, also where another site made it.
+        is_page = path == PAGE_PATH and visit.request.method in _READING
+        name = self._keys.name_of(_shown_key(visit.request, takes_basic=is_page))
+        if name is None:
+            problem = to_control_problem(ControlReason.CONTROL_KEY_INVALID)
+            return replace(problem, challenge=PAGE_CHALLENGE) if is_page else problem
+        visit.client = name
         match find_route(visit.request.method, path):
             case NoSuchPath():
                 return to_control_problem(ControlReason.NOT_FOUND)
@@ -217,13 +228,15 @@ class ControlApi:
             return too_large if is_large else to_control_problem(ControlReason.REQUEST_INVALID)
         return too_large if whole is None else whole
 
-    def _respond(self, visit: _Visit, answer: Answer | Problem) -> web.StreamResponse:
+    def _respond(self, visit: _Visit, answer: Answer | PageAnswer | Problem) -> web.StreamResponse:
         visit.status = answer.status
         headers = {"Cache-Control": "no-store"}
         if isinstance(answer, Problem):
             answer = replace(answer, request_id=visit.request_id)
             visit.reason = answer.reason
             headers |= dict(answer.headers())
+        elif isinstance(answer, PageAnswer):
+            headers |= PAGE_HEADERS | {"Content-Type": HTML_TYPE}
         elif answer.document is not None:
             headers["Content-Type"] = _JSON
         headers |= {"X-Request-Id": visit.request_id, "Server": SERVER_NAME}
@@ -272,13 +285,24 @@ class ControlApi:
         self._ports.observer.observe(WorkFailed(where=_CALL, error=describe_fault(error)))
 
 
-def _shown_key(request: web.BaseRequest) -> Secret | None:
-    """Return the bearer of the one ``Authorization`` header, if it is one."""
+def _shown_key(request: web.BaseRequest, *, takes_basic: bool) -> Secret | None:
+    """Return the key of the one ``Authorization`` header: a bearer, or a password."""
     shown = request.headers.getall("Authorization", [])
     if len(shown) != 1:
         return None
     scheme, _, key = shown[0].partition(" ")
-    return Secret(key.strip(" ")) if scheme.lower() == _BEARER else None
+    if scheme.lower() == _BEARER:
+        return Secret(key.strip(" "))
+    return _password(key) if takes_basic and scheme.lower() == _BASIC else None
+
+
+def _password(credentials: str) -> Secret | None:
+    """Return the password of HTTP Basic (RFC 7617), whatever the name; ``None``: it is none."""
+    try:
+        pair = base64.b64decode(credentials.strip(" "), validate=True).decode()
+    except ValueError:
+        return None
+    return Secret(pair.partition(":")[2])
 
 
 def _is_json(request: web.BaseRequest) -> bool:

@@ -12,7 +12,7 @@ from typing import Final, assert_never, final
 
 from sidecar.domain import grant_input
 from sidecar.domain.caller import is_user
-from sidecar.domain.record import GrantId, GrantKey, GrantState
+from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.request_target import is_provider
 from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
 from sidecar.http.control_answers import (
@@ -26,21 +26,31 @@ from sidecar.http.control_answers import (
     after_revoke,
 )
 from sidecar.http.control_input import Fields, parse_object, parse_query
+from sidecar.http.control_inputs import (
+    CODE_RULE,
+    CONSENTED_AT_RULE,
+    CURSOR_MAX,
+    CURSOR_RULE,
+    ID_TOKEN_RULE,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    REDIRECT_RULE,
+    REFRESH_TOKEN_RULE,
+    STATE_RULE,
+    STATES,
+    STATES_RULE,
+)
 from sidecar.http.control_problems import invalid
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route, Routed, parse_key
+from sidecar.http.openapi import openapi_document
 from sidecar.http.problems import Problem
+from sidecar.http.status_answers import PageAnswer, to_page, to_status_document
 from sidecar.ports import Clock
 from sidecar.service.grant_answers import GrantFilter
 from sidecar.service.grants import GrantDesk
 from sidecar.service.obtainer import Import
+from sidecar.service.status import StatusSource
 
-PAGE_DEFAULT: Final = 100
-PAGE_MAX: Final = 1000
-
-_CURSOR_MAX: Final = 512
-_STATES: Final = frozenset(state.public for state in GrantState)
-_REDIRECT_RULE: Final = "an absolute URI without a fragment"
-_STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
 
 
@@ -77,7 +87,7 @@ class Asked:
 class Answered:
     """What a call is answered with, and which grant it was about (for the log)."""
 
-    answer: Answer | Problem
+    answer: Answer | PageAnswer | Problem
     grant: GrantId | None = None
 
 
@@ -86,9 +96,16 @@ class ControlCalls:
     """Carries calls out."""
 
     def __init__(
-        self, *, desk: GrantDesk, consent_page: ConsentPage, clock: Clock, max_age_s: int
+        self,
+        *,
+        desk: GrantDesk,
+        status: StatusSource,
+        consent_page: ConsentPage,
+        clock: Clock,
+        max_age_s: int,
     ) -> None:
         self._desk = desk
+        self._status = status
         self._consent_page = consent_page
         self._clock = clock
         self._max_age_s = max_age_s
@@ -110,6 +127,8 @@ class ControlCalls:
                 return await self._events(query)
             case Route.AUTHORIZE_URL:
                 return Answered(answer=self._authorize_url(query))
+            case Route.STATUS | Route.STATUS_PAGE | Route.OPENAPI as route:
+                return Answered(answer=self._tell(route, query))
             case Route.RELEASE_BRAKE:
                 return await self._release_brake(query, parse_object(asked.body))
             case (
@@ -128,9 +147,7 @@ class ControlCalls:
     async def _obtain(self, query: Fields, body: Fields) -> Answered:
         user = body.text("user", accepts=is_user, rule=USER_RULE)
         provider = body.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
-        code = body.secret(
-            "code", accepts=grant_input.is_code, rule="visible ASCII characters, at most 4096"
-        )
+        code = body.secret("code", accepts=grant_input.is_code, rule=CODE_RULE)
         redirect_uri = self._redirect_uri(body)
         errors = (*query.errors, *body.errors)
         if errors:
@@ -161,15 +178,9 @@ class ControlCalls:
 
     async def _take_over(self, key: GrantKey, *, query: Fields, body: Fields) -> Answer | Problem:
         is_replacing = query.flag("replace")
-        id_token = body.secret(
-            "id_token",
-            accepts=grant_input.is_id_token,
-            rule="visible ASCII characters, at most 16 KiB",
-        )
+        id_token = body.secret("id_token", accepts=grant_input.is_id_token, rule=ID_TOKEN_RULE)
         refresh_token = body.secret(
-            "refresh_token",
-            accepts=grant_input.is_refresh_token,
-            rule="visible characters, at most 8 KiB",
+            "refresh_token", accepts=grant_input.is_refresh_token, rule=REFRESH_TOKEN_RULE
         )
         expires_in = body.span("expires_in")
         consented_at_ms = self._consented_at_ms(body)
@@ -190,7 +201,7 @@ class ControlCalls:
 
     async def _list(self, query: Fields) -> Answered:
         wanted = GrantFilter(
-            state=_filter(query, "state", _STATES.__contains__, ", ".join(sorted(_STATES))),
+            state=_filter(query, "state", STATES.__contains__, STATES_RULE),
             user=_filter(query, "user", is_user, USER_RULE),
             provider=_filter(query, "provider", is_provider, PROVIDER_RULE),
         )
@@ -214,7 +225,7 @@ class ControlCalls:
 
     def _authorize_url(self, query: Fields) -> Answer | Problem:
         provider = query.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
-        state = query.text("state", accepts=grant_input.is_consent_state, rule=_STATE_RULE)
+        state = query.text("state", accepts=grant_input.is_consent_state, rule=STATE_RULE)
         redirect_uri = self._redirect_uri(query)
         if query.errors:
             return invalid(query.errors)
@@ -228,9 +239,19 @@ class ControlCalls:
         )
         return Answer(status=OK, document={"url": authorize_url(page.idp_url, asked)})
 
+    def _tell(self, route: Route, query: Fields) -> Answer | PageAnswer | Problem:
+        if query.errors:
+            return invalid(query.errors)
+        if route is Route.OPENAPI:
+            return Answer(status=OK, document=openapi_document())
+        status = self._status.status()
+        if route is Route.STATUS_PAGE:
+            return to_page(status)
+        return Answer(status=OK, document=to_status_document(status))
+
     def _redirect_uri(self, fields: Fields) -> str:
         named = fields.optional_text(
-            "redirect_uri", accepts=grant_input.is_redirect_uri, rule=_REDIRECT_RULE
+            "redirect_uri", accepts=grant_input.is_redirect_uri, rule=REDIRECT_RULE
         )
         if named is None and self._consent_page.redirect_uri is None:
             fields.note("redirect_uri", "required: SIDECAR_REDIRECT_URI sets no default")
@@ -241,14 +262,14 @@ class ControlCalls:
         text = body.optional_text(
             "consented_at",
             accepts=lambda t: grant_input.parse_consent_instant_ms(t, now_s=now_s) is not None,
-            rule="an RFC 3339 instant, at most 5 minutes from now",
+            rule=CONSENTED_AT_RULE,
         )
         return None if text is None else grant_input.parse_consent_instant_ms(text, now_s=now_s)
 
 
 def _page_of(query: Fields) -> tuple[str, int]:
     cursor = query.optional_text(
-        "cursor", accepts=lambda text: len(text) <= _CURSOR_MAX, rule="none that this call gave"
+        "cursor", accepts=lambda text: len(text) <= CURSOR_MAX, rule=CURSOR_RULE
     )
     return cursor or "", query.count("limit", default=PAGE_DEFAULT, at_most=PAGE_MAX)
 

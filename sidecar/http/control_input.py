@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from sidecar.domain.grant_input import is_span
 from sidecar.domain.secret import Secret
+from sidecar.http.control_inputs import FLAG_RULE, SPAN_RULE
 from sidecar.http.control_problems import FieldError
 
 _SHOWABLE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
@@ -70,14 +71,14 @@ class Fields:
             return None
         if is_span(value):
             return float(cast("float", value))
-        self._refuse(name, "a number of seconds")
+        self._refuse(name, SPAN_RULE)
         return None
 
     def flag(self, name: str) -> bool:
         """Return a parameter that is ``true`` or ``false``; false where there is none."""
         value = self._values.pop(name, "false")
         if value not in ("true", "false"):
-            self._refuse(name, "true or false")
+            self._refuse(name, FLAG_RULE)
         return value == "true"
 
     def count(self, name: str, *, default: int, at_most: int) -> int:

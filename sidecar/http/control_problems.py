@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sidecar.domain.failure import HINTS, Disposition, FailureReason, Operation
+from sidecar.domain.failure import DISPOSITIONS, HINTS, Disposition, FailureReason, Operation
 from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed
 from sidecar.domain.tokens import TokenFailure
 from sidecar.http.problems import Problem
@@ -101,6 +101,9 @@ FAILURE_STATUSES: Final[Mapping[FailureReason, int]] = {
     FailureReason.MALFORMED_RESPONSE: 502,
     FailureReason.UNKNOWN: 502,
 }
+
+PAGE_CHALLENGE: Final = 'Basic realm="akoya-sidecar-control", charset="UTF-8"'
+"""For the one page that a browser may open, since a browser cannot send a bearer."""
 
 _CHALLENGES: Final = {
     ControlReason.CONTROL_KEY_INVALID: 'Bearer realm="akoya-sidecar-control"',
@@ -201,6 +204,18 @@ def failed(failure: TokenFailure, *, retry_in_s: float | None = None, state: str
         challenge=_CHALLENGES[ControlReason.REAUTH_REQUIRED],
         members=failure_members(failure) | ({"state": state} if state else {}),
     )
+
+
+def failure_statuses(reason: FailureReason) -> tuple[int, ...]:
+    """Return every status that `failed` gives a reason: another one while a doubt may be healed."""
+    status = FAILURE_STATUSES[reason]
+    if status != _UNAUTHORIZED:
+        return (status,)
+    return (_BAD_GATEWAY, _UNAVAILABLE) if _is_operators(reason) else (status, _UNAVAILABLE)
+
+
+def _is_operators(reason: FailureReason) -> bool:
+    return DISPOSITIONS[reason] is Disposition.OPERATOR
 
 
 def failure_members(failure: TokenFailure) -> dict[str, object]:

@@ -32,6 +32,9 @@ class Route(StrEnum):
     EVENTS = "GET /events"
     RELEASE_BRAKE = "POST /brake/release"
     AUTHORIZE_URL = "GET /authorize-url"
+    STATUS = "GET /status"
+    STATUS_PAGE = "GET /"
+    OPENAPI = "GET /openapi.json"
 
     @property
     def method(self) -> str:

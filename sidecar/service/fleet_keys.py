@@ -33,3 +33,17 @@ class FleetKeys:
                 if await self._store.agree(name.label, proof) != proof
             ]
         )
+
+    async def seem_foreign(self) -> tuple[KeyName, ...]:
+        """Return the same for somebody who only looks: a key that the fleet lacks stays unknown.
+
+        Raises:
+            StoreUnavailable: Nothing is known; ask again.
+        """
+        return tuple(
+            [
+                name
+                for name, proof in self._vault.proofs().items()
+                if await self._store.agreement_on(name.label) not in (None, proof)
+            ]
+        )

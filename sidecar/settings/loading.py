@@ -17,7 +17,7 @@ from sidecar.domain.secret import LARGEST_SECRET_BYTES, FiledSecret, text_of_sec
 from sidecar.settings.forms import FROM_FILE, Refused
 from sidecar.settings.model import PREFIX, Settings
 from sidecar.settings.reading import REQUIRED, marks_of, read
-from sidecar.settings.rules import Problem, broken_rules
+from sidecar.settings.rules import DEFAULTS, Problem, broken_rules
 
 FILE_SUFFIX: Final = "_FILE"
 
@@ -63,6 +63,24 @@ def load(environ: Mapping[str, str]) -> Settings | tuple[Problem, ...]:
             values[field] = FiledSecret(value.secret, file or None)
     make = cast("Callable[..., Settings]", Settings)
     return make(**values)
+
+
+def load_one(field: str, environ: Mapping[str, str]) -> object:
+    """Return what one variable alone means, its default if it is not set, or its `Problem`.
+
+    For commands that need no more of the settings of `run` than that.
+    """
+    text = _text(field, environ)
+    if isinstance(text, Problem):
+        return text
+    if not text:
+        if field in REQUIRED:
+            return Problem(variable=variable_of(field), sentence="is required")
+        return DEFAULTS[field]
+    try:
+        return read(field, text)
+    except Refused as refused:
+        return Problem(variable=variable_of(field), sentence=str(refused))
 
 
 def _place(problem: Problem) -> tuple[int, str]:

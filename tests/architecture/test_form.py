@@ -22,7 +22,7 @@ LONG_TABLES: Final = frozenset({"domain/commands.py", "domain/events.py"})
 """Lists of values, one after the other, in which nothing is decided."""
 
 VAGUE_NAMES: Final = frozenset({"utils", "helpers", "common", "manager", "handler", "misc"})
-COMMAND_LINES: Final = ("__main__.py", "app/__init__.py", "sandbox/", "demo")
+COMMAND_LINES: Final = ("__main__.py", "app/__init__.py", "console/", "sandbox/", "demo")
 """Who may write to the terminal; `app` only to say why it could not start."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

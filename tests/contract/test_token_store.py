@@ -324,9 +324,12 @@ async def test_a_listener_hears_of_changes_and_of_calls(store: TokenStore) -> No
 
 async def test_the_fleet_agrees_on_what_was_proposed_first(store: TokenStore) -> None:
     """Whoever comes later learns what stands, however often it proposes something else."""
+    unknown = await store.agreement_on("hash")
     first = await store.agree("hash", "ours")
     second = await store.agree("hash", "theirs")
     other = await store.agree("encryption:k1", "theirs")
+    looked_up = await store.agreement_on("hash")
 
     assert (first, second, other) == ("ours", "ours", "theirs")
+    assert (unknown, looked_up) == (None, "ours")
     assert await store.agree("hash", "ours") == "ours"

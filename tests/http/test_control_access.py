@@ -102,7 +102,14 @@ async def test_a_path_takes_its_methods_only(route: Route) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/grant", "/grants/", "/grants/mikomo", "/grants/mikomo/u-1/refresh/now", "//grants"],
+    [
+        "/index.html",
+        "/grant",
+        "/grants/",
+        "/grants/mikomo",
+        "/grants/mikomo/u-1/refresh/now",
+        "//grants",
+    ],
 )
 async def test_an_unknown_path_is_a_problem(path: str) -> None:
     """What is no call is not found, as problem+json like everything else."""

@@ -22,7 +22,11 @@ from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
 from sidecar.http.listening import listen
 from sidecar.service.grants import GrantDesk
+from sidecar.service.lifecycle import Lifecycle, Vitals
+from sidecar.service.status_board import StatusBoard
+from sidecar.service.status_desk import StatusDesk
 from sidecar.service.steward import Steward
+from tests.support.openapi import demand_described
 from tests.support.scripted_idp import Step, pair_answer
 from tests.support.sidecar_parts import CLIENT_ID, REDIRECT_URI, Rig, make_rig
 
@@ -55,6 +59,7 @@ class ControlRig:
     rig: Rig
     api: ControlApi
     desk: GrantDesk
+    board: StatusBoard
     port: int
     session: aiohttp.ClientSession
 
@@ -76,9 +81,9 @@ class ControlRig:
         async with self.session.request(
             method, url, data=data, headers=sent | dict(headers or {})
         ) as answer:
-            return Got(
-                status=answer.status, headers=answer.headers.copy(), text=await answer.text()
-            )
+            got = Got(status=answer.status, headers=answer.headers.copy(), text=await answer.text())
+        demand_described(method, path.partition("?")[0], got.status, got.headers, got.text)
+        return got
 
     async def onboard(self, first: str = "refresh-0") -> Got:
         """Obtain the grant that `GRANT` names."""
@@ -118,14 +123,50 @@ async def running_control(
         consent_page=page,
         max_age_s=86400,
     )
+    board = StatusBoard(behind=parts.observer, clock=rig.clock)
+    status = StatusDesk(
+        version="1.2.3",
+        health=_health(rig),
+        board=board,
+        lane=parts.serving_parts.lane,
+        clock=rig.clock,
+    )
     ports = ControlPorts(
-        desk=desk, observer=parts.observer, clock=rig.clock, entropy=parts.claim_parts.entropy
+        desk=desk,
+        status=status,
+        observer=parts.observer,
+        clock=rig.clock,
+        entropy=parts.claim_parts.entropy,
     )
     async with parts.running(keeps_house=keeps_house):
         api = ControlApi(options=options, ports=ports)
         listener = await listen(api.runner, address=TcpAddress(host="127.0.0.1", port=0))
         try:
             async with aiohttp.ClientSession() as session:
-                yield ControlRig(rig=rig, api=api, desk=desk, port=listener.port, session=session)
+                yield ControlRig(
+                    rig=rig,
+                    api=api,
+                    desk=desk,
+                    board=board,
+                    port=listener.port,
+                    session=session,
+                )
         finally:
             await listener.close()
+
+
+def _health(rig: Rig) -> Lifecycle:
+    """Return the health of a sidecar that has started."""
+    parts = rig.parts
+    lifecycle = Lifecycle(
+        vitals=Vitals(
+            watch=parts.watch,
+            journal=parts.claim_parts.journal,
+            restraints=parts.claim_parts.restraints,
+            lane=parts.serving_parts.lane,
+            observer=parts.observer,
+            clock=rig.clock,
+        )
+    )
+    lifecycle.ready(version="1.2.3")
+    return lifecycle

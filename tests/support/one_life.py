@@ -151,6 +151,10 @@ class DistantStore:
         """Agree as the store does."""
         return await self._far("agree", lambda: self._store.agree(name, value))
 
+    async def agreement_on(self, name: str) -> str | None:
+        """Look as the store does."""
+        return await self._far("agree", lambda: self._store.agreement_on(name))
+
     async def take_canary(self, name: str, ttl_ms: int) -> bool:
         """Take the canary as the store does."""
         return await self._far("canary", lambda: self._store.take_canary(name, ttl_ms))

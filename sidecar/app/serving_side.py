@@ -15,12 +15,14 @@ from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
 from sidecar.app.upkeep import ended, kept
 from sidecar.domain.events import LoopLagged
+from sidecar.http.connect import ConnectOptions, ConnectPorts, ConnectSite
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
 from sidecar.http.exchange import ProxyPorts
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.service.broker import Broker
+from sidecar.service.connects import ConnectDesk, ConnectTerms
 from sidecar.service.grants import GrantDesk
 from sidecar.service.hints import Hints
 from sidecar.service.record_reader import RecordReader
@@ -44,6 +46,7 @@ class ServingSide:
     upstream: Upstream
     proxy: Proxy
     control: ControlApi
+    connect: ConnectSite | None
 
     @classmethod
     def build(cls, base: Base, lane_side: LaneSide) -> Self:
@@ -58,6 +61,7 @@ class ServingSide:
         )
         proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
         desk = GrantDesk(parts=parts, broker=broker, steward=lane_side.steward)
+        connects = _connects(base, desk, store)
         return cls(
             base=base,
             store=store,
@@ -66,7 +70,8 @@ class ServingSide:
             uses=parts.uses,
             upstream=upstream,
             proxy=proxy,
-            control=_control(base, desk),
+            control=_control(base, desk, connects),
+            connect=None if connects is None else _connect(base, connects),
         )
 
     async def keep(self) -> None:
@@ -138,7 +143,31 @@ def _proxy_options(settings: Settings) -> ProxyOptions:
     )
 
 
-def _control(base: Base, desk: GrantDesk) -> ControlApi:
+def _connects(base: Base, desk: GrantDesk, store: RedisTokenStore) -> ConnectDesk | None:
+    settings = base.settings
+    if settings.connect_listen is None or settings.connect_url is None:
+        return None
+    terms = ConnectTerms(
+        url=settings.connect_url,
+        targets=settings.connect_return_to,
+        idp_url=settings.effective_idp_url,
+        client_id=settings.akoya_client_id,
+        scope=settings.scopes,
+    )
+    return ConnectDesk(
+        terms=terms, deposits=store, vault=base.vault, entropy=base.entropy, desk=desk
+    )
+
+
+def _connect(base: Base, connects: ConnectDesk) -> ConnectSite:
+    ports = ConnectPorts(
+        desk=connects, observer=base.observer, clock=base.clock, entropy=base.entropy
+    )
+    options = ConnectOptions(max_in_flight=base.settings.max_in_flight)
+    return ConnectSite(options=options, ports=ports)
+
+
+def _control(base: Base, desk: GrantDesk, connects: ConnectDesk | None) -> ControlApi:
     settings = base.settings
     options = ControlOptions(
         control_keys={key.name: key.key for key in settings.control_keys},
@@ -151,7 +180,13 @@ def _control(base: Base, desk: GrantDesk) -> ControlApi:
         max_age_s=base.policy.max_age_s,
         max_in_flight=settings.max_in_flight,
     )
-    ports = ControlPorts(desk=desk, observer=base.observer, clock=base.clock, entropy=base.entropy)
+    ports = ControlPorts(
+        desk=desk,
+        observer=base.observer,
+        clock=base.clock,
+        entropy=base.entropy,
+        connects=connects,
+    )
     return ControlApi(options=options, ports=ports)
 
 

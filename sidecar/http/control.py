@@ -31,6 +31,7 @@ from sidecar.http.reply import CONTINUE
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import UploadStopped
 from sidecar.ports import Clock, Entropy, Observer
+from sidecar.service.connects import ConnectDesk
 from sidecar.service.grants import GrantDesk
 
 MAX_BODY_BYTES: Final = 65536
@@ -65,12 +66,17 @@ class ControlOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPorts:
-    """What the control listener needs of the rest of the sidecar."""
+    """What the control listener needs of the rest of the sidecar.
+
+    Attributes:
+        connects: ``None``: consent in the browser is off.
+    """
 
     desk: GrantDesk
     observer: Observer
     clock: Clock
     entropy: Entropy
+    connects: ConnectDesk | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,6 +103,7 @@ class ControlApi:
         self._keys = AccessKeys(keys=options.control_keys)
         self._calls = ControlCalls(
             desk=ports.desk,
+            connects=ports.connects,
             consent_page=options.consent_page,
             clock=ports.clock,
             max_age_s=options.max_age_s,

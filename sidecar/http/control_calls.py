@@ -12,6 +12,7 @@ from typing import Final, assert_never, final
 
 from sidecar.domain import grant_input
 from sidecar.domain.caller import is_user
+from sidecar.domain.connecting import ConnectOrder, is_account
 from sidecar.domain.record import GrantId, GrantKey, GrantState
 from sidecar.domain.request_target import is_provider
 from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
@@ -19,6 +20,7 @@ from sidecar.http.control_answers import (
     OK,
     Answer,
     after_import,
+    after_link,
     after_obtain,
     after_page,
     after_read,
@@ -26,10 +28,11 @@ from sidecar.http.control_answers import (
     after_revoke,
 )
 from sidecar.http.control_input import Fields, parse_object, parse_query
-from sidecar.http.control_problems import invalid
+from sidecar.http.control_problems import ControlReason, invalid, to_control_problem
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route, Routed, parse_key
 from sidecar.http.problems import Problem
 from sidecar.ports import Clock
+from sidecar.service.connects import ConnectDesk
 from sidecar.service.grant_answers import GrantFilter
 from sidecar.service.grants import GrantDesk
 from sidecar.service.obtainer import Import
@@ -41,6 +44,8 @@ _CURSOR_MAX: Final = 512
 _STATES: Final = frozenset(state.public for state in GrantState)
 _REDIRECT_RULE: Final = "an absolute URI without a fragment"
 _STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
+_RETURN_RULE: Final = "a URL that SIDECAR_CONNECT_RETURN_TO allows, without a parameter outcome"
+_ACCOUNT_RULE: Final = "1 to 100 printable characters"
 _WITH_BODY: Final = frozenset({"POST", "PUT"})
 
 
@@ -86,9 +91,16 @@ class ControlCalls:
     """Carries calls out."""
 
     def __init__(
-        self, *, desk: GrantDesk, consent_page: ConsentPage, clock: Clock, max_age_s: int
+        self,
+        *,
+        desk: GrantDesk,
+        connects: ConnectDesk | None,
+        consent_page: ConsentPage,
+        clock: Clock,
+        max_age_s: int,
     ) -> None:
         self._desk = desk
+        self._connects = connects
         self._consent_page = consent_page
         self._clock = clock
         self._max_age_s = max_age_s
@@ -110,6 +122,8 @@ class ControlCalls:
                 return await self._events(query)
             case Route.AUTHORIZE_URL:
                 return Answered(answer=self._authorize_url(query))
+            case Route.CONNECT_LINK:
+                return await self._connect_link(query, parse_object(asked.body))
             case Route.RELEASE_BRAKE:
                 return await self._release_brake(query, parse_object(asked.body))
             case (
@@ -227,6 +241,22 @@ class ControlCalls:
             state=state,
         )
         return Answer(status=OK, document={"url": authorize_url(page.idp_url, asked)})
+
+    async def _connect_link(self, query: Fields, body: Fields) -> Answered:
+        connects = self._connects
+        if connects is None:
+            return Answered(answer=to_control_problem(ControlReason.CONNECT_OFF))
+        user = body.text("user", accepts=is_user, rule=USER_RULE)
+        provider = body.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
+        return_to = body.text("return_to", accepts=connects.allows_return_to, rule=_RETURN_RULE)
+        account = body.optional_text("account", accepts=is_account, rule=_ACCOUNT_RULE)
+        errors = (*query.errors, *body.errors)
+        if errors:
+            return Answered(answer=invalid(errors))
+        key = GrantKey(user=user, provider=provider)
+        order = ConnectOrder(key=key, return_to=return_to, account=account or "")
+        answer = after_link(await connects.make_link(order))
+        return Answered(answer=answer, grant=self._desk.grant_id(key))
 
     def _redirect_uri(self, fields: Fields) -> str:
         named = fields.optional_text(

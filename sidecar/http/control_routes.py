@@ -32,6 +32,7 @@ class Route(StrEnum):
     EVENTS = "GET /events"
     RELEASE_BRAKE = "POST /brake/release"
     AUTHORIZE_URL = "GET /authorize-url"
+    CONNECT_LINK = "POST /connect-links"
 
     @property
     def method(self) -> str:

@@ -21,6 +21,7 @@ from sidecar.domain.secret import Secret
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
 from sidecar.http.listening import listen
+from sidecar.service.connects import ConnectDesk, ConnectTerms
 from sidecar.service.grants import GrantDesk
 from sidecar.service.steward import Steward
 from tests.support.scripted_idp import Step, pair_answer
@@ -55,6 +56,7 @@ class ControlRig:
     rig: Rig
     api: ControlApi
     desk: GrantDesk
+    connects: ConnectDesk | None
     port: int
     session: aiohttp.ClientSession
 
@@ -97,8 +99,12 @@ async def running_control(
     redirect_uri: str | None = REDIRECT_URI,
     exchange_wait_s: float = 5.0,
     keeps_house: bool = False,
+    connect_terms: ConnectTerms | None = None,
 ) -> AsyncGenerator[ControlRig]:
-    """Serve the control listener of a sidecar whose token service follows `script`."""
+    """Serve the control listener of a sidecar whose token service follows `script`.
+
+    With `connect_terms` it makes connect links too.
+    """
     rig = make_rig(policy=RefreshPolicy(exchange_wait_s=exchange_wait_s))
     rig.idp.then(*script)
     parts = rig.parts
@@ -118,14 +124,31 @@ async def running_control(
         consent_page=page,
         max_age_s=86400,
     )
+    entropy = parts.claim_parts.entropy
+    connects = None
+    if connect_terms is not None:
+        connects = ConnectDesk(
+            terms=connect_terms,
+            deposits=rig.store,
+            vault=parts.vault,
+            entropy=entropy,
+            desk=desk,
+        )
     ports = ControlPorts(
-        desk=desk, observer=parts.observer, clock=rig.clock, entropy=parts.claim_parts.entropy
+        desk=desk, observer=parts.observer, clock=rig.clock, entropy=entropy, connects=connects
     )
     async with parts.running(keeps_house=keeps_house):
         api = ControlApi(options=options, ports=ports)
         listener = await listen(api.runner, address=TcpAddress(host="127.0.0.1", port=0))
         try:
-            async with aiohttp.ClientSession() as session:
-                yield ControlRig(rig=rig, api=api, desk=desk, port=listener.port, session=session)
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+                yield ControlRig(
+                    rig=rig,
+                    api=api,
+                    desk=desk,
+                    connects=connects,
+                    port=listener.port,
+                    session=session,
+                )
         finally:
             await listener.close()

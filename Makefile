@@ -37,7 +37,7 @@ test: $(STAMP) ## every test that needs no program of the system
 	$(BIN)/python -m pytest -m "not system" $(ARGS)
 
 test-system: $(STAMP) ## tests that drive programs of the system
-	@.ci/needs promtool ip spin gcc
+	@.ci/needs promtool ip spin gcc chromium
 	$(BIN)/python -m pytest -m system $(ARGS)
 
 test-all: test test-system ## both

@@ -177,9 +177,7 @@ class ConnectSite:
         browser = self._browser(visit, self._desk.visit_of(ticket))
         match await self._desk.look(ticket, browser):
             case LinkShown() as shown:
-                visit.headers["Set-Cookie"] = _cookie(
-                    shown.visit, shown.browser.reveal(), life_s=LINK_LIFE_S + JOURNEY_LIFE_S
-                )
+                visit.headers["Set-Cookie"] = _cookie(shown)
                 visit.ending = Ending(
                     outcome=ConnectOutcome.SHOWN, provider=shown.order.key.provider
                 )
@@ -206,10 +204,8 @@ class ConnectSite:
             return self._end(visit, Ending(outcome=ConnectOutcome.STATE_UNKNOWN))
         browser = self._browser(visit, state[1])
         answer = read_authorize_answer(shown.get("code"), shown.get("error"))
-        ending = await self._desk.finish(state[0], browser, answer)
-        if ending.outcome.is_told:
-            visit.headers["Set-Cookie"] = _cookie(state[1], "", life_s=0)
-        return self._end(visit, ending)
+        # The cookie stays: who reloads the page is to read that it is over, and not of a stranger.
+        return self._end(visit, await self._desk.finish(state[0], browser, answer))
 
     def _browser(self, visit: _Visit, name: str) -> Secret | None:
         """Return what this browser was given for the visit, if it shows it."""
@@ -297,9 +293,10 @@ class ConnectSite:
         self._ports.observer.observe(WorkFailed(where=_WORK, error=describe_fault(error)))
 
 
-def _cookie(visit: str, value: str, *, life_s: int) -> str:
+def _cookie(shown: LinkShown) -> str:
     return (
-        f"{COOKIE_PREFIX}{visit}={value}; Path=/; Max-Age={life_s}; Secure; HttpOnly; SameSite=Lax"
+        f"{COOKIE_PREFIX}{shown.visit}={shown.browser.reveal()}; Path=/; "
+        f"Max-Age={LINK_LIFE_S + JOURNEY_LIFE_S}; Secure; HttpOnly; SameSite=Lax"
     )
 
 

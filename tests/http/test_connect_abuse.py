@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
 
 import pytest
 
@@ -20,8 +20,6 @@ from tests.support.connect_rig import (
 from tests.support.control_rig import GRANT
 from tests.support.scripted_idp import pair_answer
 from tests.support.secrets_search import found_in
-
-HOUR_S: Final = 3600
 
 
 async def assert_nothing_connected(rig: ConnectRig) -> None:
@@ -76,9 +74,7 @@ async def test_a_state_works_once() -> None:
     async with running_connect(pair_answer("refresh-0"), pair_answer("refresh-1")) as rig:
         browser = rig.browser()
         state = await browser.begin(await rig.link())
-        kept = dict(browser.cookies)
         await browser.come_back(state)
-        browser.cookies = kept
         again = await browser.come_back(state)
 
     assert again.status == 400
@@ -134,6 +130,19 @@ async def test_a_link_works_once() -> None:
 
     assert [looked.status, pressed.status] == [410, 410]
     assert [visit.outcome for visit in rig.visits][-2:] == ["link_unknown"] * 2
+
+
+async def test_a_button_that_is_pressed_twice_begins_once() -> None:
+    """Two presses at once, at two sidecars or one, send one browser on and tell the other."""
+    async with running_connect() as rig:
+        browser = rig.browser()
+        link = await rig.link()
+        form = {"proof": proof_in(await browser.ask("GET", path_of(link)))}
+        pressed = await asyncio.gather(
+            *(browser.ask("POST", path_of(link), form=form) for _ in range(8))
+        )
+
+    assert sorted(page.status for page in pressed) == [200] + [410] * 7
 
 
 async def test_links_and_states_age() -> None:

@@ -178,14 +178,20 @@ class Chromium:
 
     def __init__(self, tools: DevTools) -> None:
         self._tools = tools
+        self._people: list[str] = []
+
+    async def leave(self) -> None:
+        """Close what everybody opened, and forget them."""
+        for context in self._people:
+            await self._tools.ask("Target.disposeBrowserContext", browserContextId=context)
 
     async def person(self) -> Tab:
         """Return an empty page of somebody who was never here."""
-        context = await self._tools.ask("Target.createBrowserContext")
+        told = await self._tools.ask("Target.createBrowserContext")
+        context: str = told["browserContextId"]
+        self._people.append(context)
         made = await self._tools.ask(
-            "Target.createTarget",
-            url="about:blank",
-            browserContextId=context["browserContextId"],
+            "Target.createTarget", url="about:blank", browserContextId=context
         )
         attached = await self._tools.ask(
             "Target.attachToTarget", targetId=made["targetId"], flatten=True
@@ -197,28 +203,45 @@ class Chromium:
         return tab
 
 
-@asynccontextmanager
-async def running_chromium(profile: Path) -> AsyncGenerator[Chromium]:
-    """Start a browser with an empty profile; it ends with the block."""
-    options = (
-        "--headless=new",
-        "--no-first-run",
-        "--no-proxy-server",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--remote-debugging-port=0",
-        f"--user-data-dir={profile}",
-        # Chromium refuses to run as root with its own sandbox; only pages of the tests are opened.
-        *(("--no-sandbox",) if os.geteuid() == 0 else ()),
-    )
-    with (profile / "chromium.log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
-            [browser_program(), *options, "about:blank"], stdout=log, stderr=log
+@final
+class ChromiumProcess:
+    """A browser's process with an empty profile in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        options = (
+            "--headless=new",
+            "--no-first-run",
+            "--no-proxy-server",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={self._directory}",
+            # Chromium refuses to run as root with its own sandbox; it opens pages of tests only.
+            *(("--no-sandbox",) if os.geteuid() == 0 else ()),
         )
-    try:
-        told = profile / "DevToolsActivePort"
+        with (self._directory / "chromium.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [browser_program(), *options, "about:blank"], stdout=log, stderr=log
+            )
+
+    def stop(self) -> None:
+        """End the process if it runs."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=30)
+            self._process = None
+
+    @asynccontextmanager
+    async def driven(self) -> AsyncGenerator[Chromium]:
+        """Connect to the browser; one test after the other may."""
+        told = self._directory / "DevToolsActivePort"
         await until(
             lambda: told.exists() and told.read_text().count("\n") > 0,
             within_s=60,
@@ -233,10 +256,9 @@ async def running_chromium(profile: Path) -> AsyncGenerator[Chromium]:
         ):
             tools = DevTools(socket)
             reading = group.create_task(tools.read())
+            chromium = Chromium(tools)
             try:
-                yield Chromium(tools)
+                yield chromium
+                await chromium.leave()
             finally:
                 reading.cancel()
-    finally:
-        process.terminate()
-        await asyncio.to_thread(process.wait, 20)

@@ -59,8 +59,6 @@ class Browser:
                 self.set_cookies.append(line)
                 name, _, value = line.partition(";")[0].partition("=")
                 self.cookies[name] = value
-                if not value:
-                    del self.cookies[name]
         return got
 
     async def begin(self, link: str) -> str:

@@ -221,6 +221,8 @@ class Deposits(Protocol):
 
     Each method may raise `StoreUnavailable` and nothing else. A name is a keyed hash: whoever can
     read the store learns no link and no ``state`` from it.
+
+    Contract suite: `tests/contract/test_deposits.py`.
     """
 
     async def deposit(self, name: str, envelope: bytes, *, ttl_ms: int) -> None:
@@ -242,7 +244,7 @@ class Deposits(Protocol):
         ...
 
 
-class TokenStore(Agenda, Deposits, Protocol):
+class TokenStore(Agenda, Protocol):
     """The fleet's memory of grants. Each method may raise `StoreUnavailable` and nothing else.
 
     Contract suite: `tests/contract/test_token_store.py`.

@@ -47,7 +47,7 @@ def is_news(
 
 @final
 class MemoryTokenStore:
-    """A `TokenStore` whose whole state is public.
+    """A `TokenStore` with `Deposits` whose whole state is public.
 
     Attributes:
         records: The records; a test may put and take them.

@@ -67,7 +67,7 @@ NEWER_SCHEMA: Final = "SIDECARSCHEMA"
 
 @final
 class RedisTokenStore:
-    """A `TokenStore` in Redis 7 or Valkey: one server, a Sentinel service or a Cluster."""
+    """A `TokenStore` with `Deposits` in Redis 7 or Valkey: one server, Sentinel or a Cluster."""
 
     def __init__(
         self,

@@ -33,7 +33,6 @@ from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import UploadStopped
 from sidecar.ports import Clock, Entropy, Observer
 from sidecar.service.connects import (
-    VISIT_CHARACTERS,
     Begun,
     ConnectDesk,
     Ending,
@@ -41,7 +40,7 @@ from sidecar.service.connects import (
 )
 
 SERVER_NAME: Final = "akoya-sidecar"
-COOKIE_PREFIX: Final = "__Host-connect-"
+COOKIE: Final = "__Host-connect"
 """Browsers take a cookie of this prefix from this very host alone, over https, for every path."""
 
 FORM_MAX_BYTES: Final = 4096
@@ -49,8 +48,7 @@ MAX_PARAMETERS: Final = 16
 
 _LINK: Final = re.compile(r"/connect/([0-9a-f]{32})")
 _CALLBACK: Final = "/callback"
-_STATE: Final = re.compile(rf"([0-9a-f]{{{VISIT_CHARACTERS}}})[0-9a-f]{{32}}")
-_BROWSER: Final = re.compile(r"[0-9a-f]{32}")
+_RANDOM: Final = re.compile(r"[0-9a-f]{32}")
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _WORK: Final = "connect.request"
 _LOOKS: Final = ("GET", "HEAD")
@@ -174,8 +172,7 @@ class ConnectSite:
         return self._end(visit, _MISDIRECTED)
 
     async def _look(self, visit: _Visit, ticket: Secret) -> Page:
-        browser = self._browser(visit, self._desk.visit_of(ticket))
-        match await self._desk.look(ticket, browser):
+        match await self._desk.look(ticket, _browser(visit.request)):
             case LinkShown() as shown:
                 visit.headers["Set-Cookie"] = _cookie(shown)
                 visit.ending = Ending(
@@ -186,9 +183,8 @@ class ConnectSite:
                 return self._end(visit, ending)
 
     async def _begin(self, visit: _Visit, ticket: Secret) -> Page:
-        browser = self._browser(visit, self._desk.visit_of(ticket))
         proof = await self._proof(visit.request)
-        match await self._desk.begin(ticket, browser, proof):
+        match await self._desk.begin(ticket, _browser(visit.request), proof):
             case Begun() as begun:
                 visit.ending = Ending(
                     outcome=ConnectOutcome.BEGUN, grant=begun.grant, provider=begun.provider
@@ -199,18 +195,12 @@ class ConnectSite:
 
     async def _finish(self, visit: _Visit, query: str) -> Page:
         shown = _parameters(query)
-        state = _STATE.fullmatch(shown.get("state", ""))
-        if state is None:
+        state = shown.get("state", "")
+        if not _RANDOM.fullmatch(state):
             return self._end(visit, Ending(outcome=ConnectOutcome.STATE_UNKNOWN))
-        browser = self._browser(visit, state[1])
         answer = read_authorize_answer(shown.get("code"), shown.get("error"))
         # The cookie stays: who reloads the page is to read that it is over, and not of a stranger.
-        return self._end(visit, await self._desk.finish(state[0], browser, answer))
-
-    def _browser(self, visit: _Visit, name: str) -> Secret | None:
-        """Return what this browser was given for the visit, if it shows it."""
-        value = visit.request.cookies.get(f"{COOKIE_PREFIX}{name}", "")
-        return Secret(value) if _BROWSER.fullmatch(value) else None
+        return self._end(visit, await self._desk.finish(state, _browser(visit.request), answer))
 
     async def _proof(self, request: web.BaseRequest) -> Secret | None:
         """Return what the form of a link's page brings back, if it is that form."""
@@ -293,9 +283,15 @@ class ConnectSite:
         self._ports.observer.observe(WorkFailed(where=_WORK, error=describe_fault(error)))
 
 
+def _browser(request: web.BaseRequest) -> Secret | None:
+    """Return what tells this browser from all others, if it was given that before."""
+    value = request.cookies.get(COOKIE, "")
+    return Secret(value) if _RANDOM.fullmatch(value) else None
+
+
 def _cookie(shown: LinkShown) -> str:
     return (
-        f"{COOKIE_PREFIX}{shown.visit}={shown.browser.reveal()}; Path=/; "
+        f"{COOKIE}={shown.browser.reveal()}; Path=/; "
         f"Max-Age={LINK_LIFE_S + JOURNEY_LIFE_S}; Secure; HttpOnly; SameSite=Lax"
     )
 

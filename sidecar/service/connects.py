@@ -31,8 +31,6 @@ from sidecar.service.grant_answers import ObtainAnswer, Shown, StillRunning
 from sidecar.service.grants import GrantDesk
 from sidecar.service.vault import Vault
 
-VISIT_CHARACTERS: Final = 16
-
 _UNREADABLE: Final = "unreadable"
 
 
@@ -73,13 +71,11 @@ class LinkShown:
 
     Attributes:
         browser: What this browser is to keep and to show again.
-        visit: Names the visit among others of the same browser; no secret.
         proof: Comes back with the form, and belongs to this link in this browser alone.
     """
 
     order: ConnectOrder
     browser: Secret
-    visit: str
     proof: Secret
 
 
@@ -143,10 +139,6 @@ class ConnectDesk:
             return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
         return LinkMade(url=Secret(f"{self._terms.url}/connect/{ticket.reveal()}"))
 
-    def visit_of(self, ticket: Secret) -> str:
-        """Return what tells this link's visit from others of the same browser."""
-        return self._hash("visit", ticket)[:VISIT_CHARACTERS]
-
     async def look(self, ticket: Secret, browser: Secret | None) -> LinkShown | Ending:
         """Return what a link is for; nothing is used up."""
         name = self._name_of_ticket(ticket)
@@ -158,12 +150,7 @@ class ConnectDesk:
         if isinstance(order, Ending):
             return order
         browser = browser or Secret(self._entropy.new_id())
-        return LinkShown(
-            order=order,
-            browser=browser,
-            visit=self.visit_of(ticket),
-            proof=self._proof(ticket, browser),
-        )
+        return LinkShown(order=order, browser=browser, proof=self._proof(ticket, browser))
 
     async def begin(
         self, ticket: Secret, browser: Secret | None, proof: Secret | None
@@ -172,7 +159,7 @@ class ConnectDesk:
         if browser is None or proof is None or not _is_same(proof, self._proof(ticket, browser)):
             return Ending(outcome=ConnectOutcome.FORM_REFUSED)
         name = self._name_of_ticket(ticket)
-        state = f"{self.visit_of(ticket)}{self._entropy.new_id()}"
+        state = self._entropy.new_id()
         try:
             envelope = await self._deposits.peek(name)
             order = self._opened(name, envelope, unless=ConnectOutcome.LINK_UNKNOWN)

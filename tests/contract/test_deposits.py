@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.ports import TokenStore
+from sidecar.ports import Deposits
 from tests.support.wait import eventually
 
 NAME = "ticket:" + "0a" * 16
 LONG_MS = 60_000
 
 
-async def test_a_deposit_is_taken_once(store: TokenStore) -> None:
+async def test_a_deposit_is_taken_once(store: Deposits) -> None:
     """Whoever comes first has it, byte for byte; looking takes nothing away."""
     envelope = bytes(range(256))
     await store.deposit(NAME, envelope, ttl_ms=LONG_MS)
@@ -24,7 +24,7 @@ async def test_a_deposit_is_taken_once(store: TokenStore) -> None:
     assert await store.peek(NAME) is None
 
 
-async def test_one_of_many_takers_has_it(store: TokenStore) -> None:
+async def test_one_of_many_takers_has_it(store: Deposits) -> None:
     """However many sidecars take at once, one of them gets the envelope."""
     await store.deposit(NAME, b"envelope", ttl_ms=LONG_MS)
 
@@ -33,7 +33,7 @@ async def test_one_of_many_takers_has_it(store: TokenStore) -> None:
     assert sorted(taken, key=bool) == [None] * 19 + [b"envelope"]
 
 
-async def test_what_was_never_there_is_not_there(store: TokenStore) -> None:
+async def test_what_was_never_there_is_not_there(store: Deposits) -> None:
     """A name that somebody made up leads to nothing, and harms nothing."""
     await store.deposit(NAME, b"envelope", ttl_ms=LONG_MS)
 
@@ -42,7 +42,7 @@ async def test_what_was_never_there_is_not_there(store: TokenStore) -> None:
     assert await store.peek(NAME) == b"envelope"
 
 
-async def test_a_deposit_vanishes_by_itself(store: TokenStore) -> None:
+async def test_a_deposit_vanishes_by_itself(store: Deposits) -> None:
     """After its time nobody sees it or gets it."""
     await store.deposit(NAME, b"envelope", ttl_ms=40)
 
@@ -53,7 +53,7 @@ async def test_a_deposit_vanishes_by_itself(store: TokenStore) -> None:
     assert await store.take(NAME) is None
 
 
-async def test_what_was_taken_can_be_put_back(store: TokenStore) -> None:
+async def test_what_was_taken_can_be_put_back(store: Deposits) -> None:
     """Who could not use it returns it, and the next one gets it once more."""
     await store.deposit(NAME, b"envelope", ttl_ms=LONG_MS)
     await store.take(NAME)

@@ -8,10 +8,11 @@ from typing import Final
 
 import pytest
 
-from sidecar.domain.events import ConnectOutcome
+from sidecar.domain.events import CommitAnswer, ConnectOutcome, PairCommitted
 from sidecar.domain.failure import Operation
 from sidecar.domain.wire import Broken, NotSent, TokenReply
 from sidecar.http.connect_pages import WORDS
+from sidecar.ports import StoreUnavailable
 from sidecar.service.connects import Ending
 from tests.support.connect_rig import (
     APP,
@@ -27,7 +28,7 @@ from tests.support.connect_rig import (
     running_connect,
 )
 from tests.support.control_rig import GRANT, Got
-from tests.support.scripted_idp import field_of, pair_answer, refusal
+from tests.support.scripted_idp import ISSUED_AT_S, field_of, id_token, pair_answer, refusal
 from tests.support.wait import until
 
 STRICT: Final = {
@@ -98,7 +99,7 @@ async def test_the_cookie_is_of_this_host_alone_and_goes_with_the_visit() -> Non
 
     (given,) = browser.set_cookies
     pair, _, attributes = given.partition("; ")
-    assert re.fullmatch(r"__Host-connect-[0-9a-f]{16}=[0-9a-f]{32}", pair)
+    assert re.fullmatch(r"__Host-connect=[0-9a-f]{32}", pair)
     assert attributes == "Path=/; Max-Age=2100; Secure; HttpOnly; SameSite=Lax"
 
 
@@ -229,13 +230,20 @@ async def test_a_newer_consent_that_stands_is_a_connection() -> None:
         states = [await browser.begin(await rig.link()) for _ in range(2)]
 
         async def overtaken(_request: object) -> TokenReply:
-            rig.control.rig.idp.steps.appendleft(pair_answer("refresh-1"))
+            later = id_token(issued_at_s=ISSUED_AT_S + 10)
+            rig.control.rig.idp.steps.appendleft(pair_answer("refresh-1", bearer=later))
             await browser.come_back(states[1])
-            return pair_answer("refresh-0", bearer=None)
+            return pair_answer("refresh-0")
 
         rig.control.rig.idp.then(overtaken)
         told = await browser.come_back(states[0])
 
+    (superseded,) = [
+        event
+        for event in rig.control.rig.parts.observer.of(PairCommitted)
+        if event.answer is CommitAnswer.SUPERSEDED
+    ]
+    assert superseded.grant == rig.visits[-1].grant
     assert onward_in(told).endswith("outcome=connected")
 
 
@@ -263,6 +271,24 @@ async def test_a_store_that_is_away_costs_the_person_a_reload(step: str) -> None
     assert "Nothing is lost" in away.text
     assert back.status == 200
     assert [visit.outcome for visit in rig.visits][-2] == "postponed"
+
+
+async def test_a_store_that_fails_at_the_button_leaves_the_link() -> None:
+    """What cannot be kept for the way back is not used up on the way there."""
+    async with running_connect() as rig:
+        store, browser = rig.control.rig.store, rig.browser()
+        link = await rig.link()
+        form = {"proof": proof_in(await browser.ask("GET", path_of(link)))}
+
+        async def full(*_arguments: object, **_options: object) -> None:
+            raise StoreUnavailable("OutOfMemoryError")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "deposit", full)
+            away = await browser.ask("POST", path_of(link), form=form)
+        back = await browser.ask("POST", path_of(link), form=form)
+
+    assert (away.status, back.status) == (503, 200)
 
 
 async def test_a_code_that_was_not_sent_can_be_brought_again() -> None:

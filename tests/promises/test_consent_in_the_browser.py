@@ -28,7 +28,7 @@ ORDER: Final = {
     "account": "canary-account",
 }
 PROOF: Final = re.compile(r'name="proof" value="([0-9a-f]+)"')
-STATE: Final = re.compile(r"state=([0-9a-f]{48})")
+STATE: Final = re.compile(r"state=([0-9a-f]{32})")
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ async def test_any_sidecar_goes_on_with_a_visit_and_nothing_of_it_is_seen(  # no
     place.environ = environ_with_tls(place.directory, authority)
     fleet = [await start(name) for name in ("one", "two", "three")]
     tls = ssl.create_default_context()
-    authority.configure_trust(tls)
+    tls.load_verify_locations(cadata=authority.cert_pem.bytes().decode())
     connector, jar = aiohttp.TCPConnector(ssl=tls), aiohttp.CookieJar(unsafe=True)
 
     async with aiohttp.ClientSession(connector=connector, cookie_jar=jar) as browser:

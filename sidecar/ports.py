@@ -72,9 +72,10 @@ class SealContext:
     """What an envelope is bound to: opening it for anything else fails.
 
     Attributes:
-        purpose: ``pair``, ``key`` or ``answer``.
-        consent_id: Empty for ``key``.
-        generation: 0 for ``key``; the claimed generation for ``answer``.
+        purpose: ``pair``, ``key``, ``answer`` or ``order``.
+        grant: Whose it is; of an ``order``, the name of its deposit.
+        consent_id: Empty for ``key`` and ``order``.
+        generation: 0 for ``key`` and ``order``; the claimed generation for ``answer``.
         claim_id: Only for ``answer``.
     """
 
@@ -212,6 +213,34 @@ class Agenda(Protocol):
 
     async def forget_uses(self, shard: int, *, before_ms: int) -> None:
         """Forget every use of one shard before an instant."""
+        ...
+
+
+class Deposits(Protocol):
+    """Envelopes that anybody of the fleet takes out, but only once, and that vanish by themselves.
+
+    Each method may raise `StoreUnavailable` and nothing else. A name is a keyed hash: whoever can
+    read the store learns no link and no ``state`` from it.
+
+    Contract suite: `tests/contract/test_deposits.py`.
+    """
+
+    async def deposit(self, name: str, envelope: bytes, *, ttl_ms: int) -> None:
+        """Keep an envelope for `ttl_ms`; a name is used once, but for putting back what was taken.
+
+        Safe to repeat.
+        """
+        ...
+
+    async def peek(self, name: str) -> bytes | None:
+        """Return the envelope and leave it there; ``None``: it is gone or never was."""
+        ...
+
+    async def take(self, name: str) -> bytes | None:
+        """Return the envelope to one caller alone; ``None``: it is gone or never was.
+
+        Not safe to repeat: where the answer was lost, the envelope may be gone.
+        """
         ...
 
 

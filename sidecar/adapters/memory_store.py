@@ -47,7 +47,7 @@ def is_news(
 
 @final
 class MemoryTokenStore:
-    """A `TokenStore` whose whole state is public.
+    """A `TokenStore` with `Deposits` whose whole state is public.
 
     Attributes:
         records: The records; a test may put and take them.
@@ -59,6 +59,7 @@ class MemoryTokenStore:
         incarnations: When each incarnation was first met.
         agreed: What the fleet agreed on.
         canaries: Until when each canary is taken.
+        deposits: What lies there to be taken once, and until when.
         due: The schedule: when each grant is due.
         used: When each grant was last used.
         held_back: What holds the fleet back.
@@ -77,6 +78,7 @@ class MemoryTokenStore:
         self.incarnations: dict[RunId, int] = {}
         self.agreed: dict[str, str] = {}
         self.canaries: dict[str, int] = {}
+        self.deposits: dict[str, tuple[bytes, int]] = {}
         self.due: dict[GrantId, int] = {}
         self.used: dict[GrantId, int] = {}
         self.held_back = Throttle()
@@ -172,6 +174,26 @@ class MemoryTokenStore:
             self.canaries[name] = self.now_ms + ttl_ms
         self._end()
         return is_free
+
+    async def deposit(self, name: str, envelope: bytes, *, ttl_ms: int) -> None:
+        """Keep an envelope for `ttl_ms`."""
+        self._begin()
+        self.deposits[name] = (envelope, self.now_ms + ttl_ms)
+        self._end()
+
+    async def peek(self, name: str) -> bytes | None:
+        """Return the envelope and leave it there."""
+        self._begin()
+        envelope, until_ms = self.deposits.get(name, (None, 0))
+        self._end()
+        return envelope if until_ms > self.now_ms else None
+
+    async def take(self, name: str) -> bytes | None:
+        """Return the envelope to one caller alone."""
+        self._begin()
+        envelope, until_ms = self.deposits.pop(name, (None, 0))
+        self._end()
+        return envelope if until_ms > self.now_ms else None
 
     async def schedule(
         self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False

@@ -67,7 +67,7 @@ NEWER_SCHEMA: Final = "SIDECARSCHEMA"
 
 @final
 class RedisTokenStore:
-    """A `TokenStore` in Redis 7 or Valkey: one server, a Sentinel service or a Cluster."""
+    """A `TokenStore` with `Deposits` in Redis 7 or Valkey: one server, Sentinel or a Cluster."""
 
     def __init__(
         self,
@@ -179,6 +179,21 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.CANARY):
             key = f"{self._prefix}:canary:{name}"
             return bool(await self._ask("SET", key, "1", "NX", "PX", ttl_ms))
+
+    async def deposit(self, name: str, envelope: bytes, *, ttl_ms: int) -> None:
+        """Keep an envelope for `ttl_ms`."""
+        async with self._asked(StoreOperation.DEPOSITS):
+            await self._ask("SET", self._deposit(name), envelope, "PX", ttl_ms)
+
+    async def peek(self, name: str) -> bytes | None:
+        """Return the envelope and leave it there."""
+        async with self._asked(StoreOperation.DEPOSITS):
+            return cast("bytes | None", await self._ask("GET", self._deposit(name)))
+
+    async def take(self, name: str) -> bytes | None:
+        """Return the envelope to one caller alone."""
+        async with self._asked(StoreOperation.DEPOSITS):
+            return cast("bytes | None", await self._ask("GETDEL", self._deposit(name)))
 
     async def schedule(
         self, shard: int, due: Mapping[GrantId, int], *, only_sooner: bool = False
@@ -303,6 +318,9 @@ class RedisTokenStore:
     @property
     def _feed(self) -> str:
         return f"{self._prefix}:feed"
+
+    def _deposit(self, name: str) -> str:
+        return f"{self._prefix}:connect:{name}"
 
     def _due(self, shard: int) -> str:
         return f"{self._prefix}:due:{shard:02}"

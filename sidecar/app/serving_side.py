@@ -16,12 +16,14 @@ from sidecar.app.base import Base
 from sidecar.app.lane_side import LaneSide
 from sidecar.app.upkeep import ended, kept
 from sidecar.domain.events import LoopLagged
+from sidecar.http.connect import ConnectOptions, ConnectPorts, ConnectSite
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
 from sidecar.http.exchange import ProxyPorts
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.service.broker import Broker
+from sidecar.service.connects import ConnectDesk, ConnectTerms
 from sidecar.service.grants import GrantDesk
 from sidecar.service.health import Health
 from sidecar.service.hints import Hints
@@ -47,6 +49,7 @@ class ServingSide:
     upstream: Upstream
     proxy: Proxy
     control: ControlApi
+    connect: ConnectSite | None
 
     @classmethod
     def build(cls, base: Base, lane_side: LaneSide, *, health: Health) -> Self:
@@ -61,6 +64,8 @@ class ServingSide:
         )
         proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
         desk = GrantDesk(parts=parts, broker=broker, steward=lane_side.steward)
+        status = _status(base, lane_side, health)
+        connects = _connects(base, desk, store)
         return cls(
             base=base,
             store=store,
@@ -69,7 +74,8 @@ class ServingSide:
             uses=parts.uses,
             upstream=upstream,
             proxy=proxy,
-            control=_control(base, desk, _status(base, lane_side, health)),
+            control=_control(base, desk, status=status, connects=connects),
+            connect=None if connects is None else _connect(base, connects),
         )
 
     async def keep(self) -> None:
@@ -151,7 +157,33 @@ def _status(base: Base, lane_side: LaneSide, health: Health) -> StatusDesk:
     )
 
 
-def _control(base: Base, desk: GrantDesk, status: StatusDesk) -> ControlApi:
+def _connects(base: Base, desk: GrantDesk, store: RedisTokenStore) -> ConnectDesk | None:
+    settings = base.settings
+    if settings.connect_listen is None or settings.connect_url is None:
+        return None
+    terms = ConnectTerms(
+        url=settings.connect_url,
+        targets=settings.connect_return_to,
+        idp_url=settings.effective_idp_url,
+        client_id=settings.akoya_client_id,
+        scope=settings.scopes,
+    )
+    return ConnectDesk(
+        terms=terms, deposits=store, vault=base.vault, entropy=base.entropy, desk=desk
+    )
+
+
+def _connect(base: Base, connects: ConnectDesk) -> ConnectSite:
+    ports = ConnectPorts(
+        desk=connects, observer=base.observer, clock=base.clock, entropy=base.entropy
+    )
+    options = ConnectOptions(max_in_flight=base.settings.max_in_flight)
+    return ConnectSite(options=options, ports=ports)
+
+
+def _control(
+    base: Base, desk: GrantDesk, *, status: StatusDesk, connects: ConnectDesk | None
+) -> ControlApi:
     settings = base.settings
     options = ControlOptions(
         control_keys={key.name: key.key for key in settings.control_keys},
@@ -167,6 +199,7 @@ def _control(base: Base, desk: GrantDesk, status: StatusDesk) -> ControlApi:
     ports = ControlPorts(
         desk=desk,
         status=status,
+        connects=connects,
         observer=base.observer,
         clock=base.clock,
         entropy=base.entropy,

@@ -22,7 +22,7 @@ from sidecar.domain.events import LifecycleListening
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.http.listening import Listener, listen
 from sidecar.http.probes import make_probes
-from sidecar.service.lifecycle import Lifecycle, Vitals
+from sidecar.service.lifecycle import Door, Lifecycle, Vitals
 from sidecar.settings import Settings
 
 STOPPED: Final = 0
@@ -92,15 +92,24 @@ class Sidecar:
             await stack.enter_async_context(
                 self._listening("proxy", web.ServerRunner(side.proxy.server))
             )
+            doors: list[Door] = [side.proxy, side.control]
+            settings = self._settings
+            tls = _tls(settings.control_tls_cert, settings.control_tls_key)
             await stack.enter_async_context(
-                self._listening("control", side.control.runner, tls=self._control_tls())
+                self._listening("control", side.control.runner, tls=tls)
             )
+            if side.connect is not None:
+                doors.append(side.connect)
+                tls = _tls(settings.connect_tls_cert, settings.connect_tls_key)
+                await stack.enter_async_context(
+                    self._listening("connect", side.connect.runner, tls=tls)
+                )
             # What stands now stands to the end: the collector need not look at it again.
             gc.freeze()
             self._lifecycle.ready(version=__version__)
             await self._stopping.wait()
             await self._lifecycle.drain(
-                (side.proxy, side.control),
+                doors,
                 claims_ended=self._lane_side.drained,
                 timeout_s=self._settings.drain_timeout_s,
             )
@@ -122,19 +131,15 @@ class Sidecar:
             await listener.close()
 
     def _address_of(self, name: str) -> ListenAddress:
-        return {
-            "proxy": self._settings.proxy_listen,
-            "control": self._settings.control_listen,
-            "metrics": self._settings.metrics_listen,
-        }[name]
-
-    def _control_tls(self) -> ssl.SSLContext | None:
-        certificate = self._settings.control_tls_cert
-        if certificate is None:
-            return None
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificate, self._settings.control_tls_key)
-        return tls
+        settings = self._settings
+        listeners = {
+            "proxy": settings.proxy_listen,
+            "control": settings.control_listen,
+            "metrics": settings.metrics_listen,
+        }
+        if settings.connect_listen is not None:
+            listeners["connect"] = settings.connect_listen
+        return listeners[name]
 
     async def _meet_store_later(self) -> None:
         """Begin what nobody asks for; drain and end if the store is not one to work with."""
@@ -143,3 +148,11 @@ class Sidecar:
         else:
             self._exit_code = WRONG_CONFIGURATION
             self._stopping.set()
+
+
+def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    return tls

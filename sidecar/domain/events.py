@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
@@ -120,6 +120,63 @@ class BreakerName(StrEnum):
     CREDENTIALS = "credentials"
 
 
+class ConnectOutcome(StrEnum):
+    """How one visit to the connect listener ended."""
+
+    SHOWN = "shown"
+    """The page that a link leads to; nothing was used up."""
+    BEGUN = "begun"
+    """The link was used, and the person sent on to Akoya."""
+    CONNECTED = "connected"
+    PENDING = "pending"
+    """Akoya takes longer than a person waits; the exchange goes on."""
+    DENIED = "denied"
+    """The person, or the bank for them, said no."""
+    EXPIRED = "expired"
+    """The code was too old, or used before."""
+    UNAVAILABLE = "unavailable"
+    """Akoya or the bank failed; later it may work."""
+    FAILED = "failed"
+    """A person who runs the app or the sidecar must act."""
+    LINK_UNKNOWN = "link_unknown"
+    """The link was used before, is too old, or was never made."""
+    FORM_REFUSED = "form_refused"
+    """The form does not belong to the page that this browser was shown."""
+    STATE_UNKNOWN = "state_unknown"
+    """A ``state`` that was used before, is too old, or was never given to this browser."""
+    OTHER_BROWSER = "other_browser"
+    """A ``state`` in a browser that did not begin with it."""
+    RETURN_REFUSED = "return_refused"
+    """The way back is not on the allow-list any more."""
+    POSTPONED = "postponed"
+    """The store, the disk or a breaker stands in the way; nothing was used up."""
+    MISDIRECTED = "misdirected"
+    """No page of this listener, or no request that can be read."""
+    TURNED_AWAY = "turned_away"
+    """The sidecar is stopping, or too many visits are under way."""
+    CLIENT_GONE = "client_gone"
+    """The browser left before its answer."""
+    FAULT = "fault"
+    """A fault of the sidecar."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the app hears of it, with the person that is sent back."""
+        return self in _TOLD
+
+
+_TOLD: Final = frozenset(
+    {
+        ConnectOutcome.CONNECTED,
+        ConnectOutcome.PENDING,
+        ConnectOutcome.DENIED,
+        ConnectOutcome.EXPIRED,
+        ConnectOutcome.UNAVAILABLE,
+        ConnectOutcome.FAILED,
+    }
+)
+
+
 class Outcome(StrEnum):
     """How one call of the outside world ended."""
 
@@ -157,6 +214,7 @@ class StoreOperation(StrEnum):
     TAKE_DUE = "take_due"
     SCHEDULE = "schedule"
     USES = "uses"
+    DEPOSITS = "deposits"
 
 
 # --- requests of clients --------------------------------------------------------------------------
@@ -222,6 +280,27 @@ class ControlCompleted:
     route: str
     status: int
     reason: str
+    grant: GrantId | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectCompleted:
+    """One visit of a person to the connect listener has ended.
+
+    Attributes:
+        step: ``link``, ``begin`` or ``callback``; ``""`` where it was no page of ours.
+        reason: What Akoya said, or what stood in the way; from closed sets.
+    """
+
+    event: ClassVar[str] = "connect.completed"
+
+    request_id: str
+    step: str
+    status: int
+    outcome: ConnectOutcome
+    reason: str
+    provider: str
     grant: GrantId | None
     duration_s: float
 
@@ -740,6 +819,7 @@ Event = (
     | UpstreamAnswered
     | TokenLookedUp
     | ControlCompleted
+    | ConnectCompleted
     | TokenRequestEnded
     | TokenRequestFailed
     | TokenObtained

@@ -23,7 +23,7 @@ from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.connections import ConnectionLimits, ProxyServer
 from sidecar.http.control_answers import Answer
-from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls
+from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls, Desks
 from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
 from sidecar.http.control_routes import NoSuchMethod, NoSuchPath, Route, Routed, find_route
 from sidecar.http.problems import Problem
@@ -33,6 +33,7 @@ from sidecar.http.request_body import RequestBody
 from sidecar.http.status_answers import HTML_TYPE, PAGE_HEADERS, PageAnswer
 from sidecar.http.upstream import UploadStopped
 from sidecar.ports import Clock, Entropy, Observer
+from sidecar.service.connects import ConnectDesk
 from sidecar.service.grants import GrantDesk
 from sidecar.service.status import StatusSource
 
@@ -71,13 +72,18 @@ class ControlOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPorts:
-    """What the control listener needs of the rest of the sidecar."""
+    """What the control listener needs of the rest of the sidecar.
+
+    Attributes:
+        connects: ``None``: consent in the browser is off.
+    """
 
     desk: GrantDesk
     status: StatusSource
     observer: Observer
     clock: Clock
     entropy: Entropy
+    connects: ConnectDesk | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,8 +109,7 @@ class ControlApi:
         self._ports = ports
         self._keys = AccessKeys(keys=options.control_keys)
         self._calls = ControlCalls(
-            desk=ports.desk,
-            status=ports.status,
+            desks=Desks(grants=ports.desk, status=ports.status, connects=ports.connects),
             consent_page=options.consent_page,
             clock=ports.clock,
             max_age_s=options.max_age_s,

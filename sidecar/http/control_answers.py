@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
+from sidecar.domain.connecting import LINK_LIFE_S
 from sidecar.domain.outcomes import ConsentSuperseded, ExchangeFailed, GrantGone, Postponed
 from sidecar.domain.record import GrantId, GrantKey
 from sidecar.http.control_problems import (
@@ -24,6 +25,7 @@ from sidecar.http.control_problems import (
     to_control_problem,
 )
 from sidecar.http.problems import Problem
+from sidecar.service.connects import LinkMade
 from sidecar.service.grant_answers import (
     ChangeAnswer,
     CursorUnknown,
@@ -155,6 +157,18 @@ def after_revoke(answer: RevokeAnswer, *, key: GrantKey, grant: GrantId) -> Answ
 def after_release(answer: Postponed | None) -> Answer | Problem:
     """Answer `POST /brake/release`."""
     return Answer(status=NO_CONTENT) if answer is None else postponed(answer)
+
+
+def after_link(answer: LinkMade | Postponed) -> Answer | Problem:
+    """Answer `POST /connect-links`."""
+    match answer:
+        case LinkMade(url=url):
+            document = {"url": url.reveal(), "expires_in_s": LINK_LIFE_S}
+            return Answer(status=CREATED, document=document)
+        case Postponed():
+            return postponed(answer)
+        case _:
+            assert_never(answer)
 
 
 def after_page(answer: GrantPage | EventPage | CursorUnknown | Postponed) -> Answer | Problem:

@@ -12,6 +12,7 @@ from typing import Final, assert_never, final
 
 from sidecar.domain import grant_input
 from sidecar.domain.caller import is_user
+from sidecar.domain.connecting import ConnectOrder, is_account
 from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.request_target import is_provider
 from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
@@ -19,6 +20,7 @@ from sidecar.http.control_answers import (
     OK,
     Answer,
     after_import,
+    after_link,
     after_obtain,
     after_page,
     after_read,
@@ -27,6 +29,7 @@ from sidecar.http.control_answers import (
 )
 from sidecar.http.control_input import Fields, parse_object, parse_query
 from sidecar.http.control_inputs import (
+    ACCOUNT_RULE,
     CODE_RULE,
     CONSENTED_AT_RULE,
     CURSOR_MAX,
@@ -36,16 +39,18 @@ from sidecar.http.control_inputs import (
     PAGE_MAX,
     REDIRECT_RULE,
     REFRESH_TOKEN_RULE,
+    RETURN_RULE,
     STATE_RULE,
     STATES,
     STATES_RULE,
 )
-from sidecar.http.control_problems import invalid
+from sidecar.http.control_problems import ControlReason, invalid, to_control_problem
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route, Routed, parse_key
 from sidecar.http.openapi import openapi_document
 from sidecar.http.problems import Problem
 from sidecar.http.status_answers import PageAnswer, to_page, to_status_document
 from sidecar.ports import Clock
+from sidecar.service.connects import ConnectDesk
 from sidecar.service.grant_answers import GrantFilter
 from sidecar.service.grants import GrantDesk
 from sidecar.service.obtainer import Import
@@ -91,6 +96,15 @@ class Answered:
     grant: GrantId | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desks:
+    """Who carries calls out; `connects` is ``None`` where consent in the browser is off."""
+
+    grants: GrantDesk
+    status: StatusSource
+    connects: ConnectDesk | None
+
+
 @final
 class ControlCalls:
     """Carries calls out."""
@@ -98,14 +112,14 @@ class ControlCalls:
     def __init__(
         self,
         *,
-        desk: GrantDesk,
-        status: StatusSource,
+        desks: Desks,
         consent_page: ConsentPage,
         clock: Clock,
         max_age_s: int,
     ) -> None:
-        self._desk = desk
-        self._status = status
+        self._desk = desks.grants
+        self._status = desks.status
+        self._connects = desks.connects
         self._consent_page = consent_page
         self._clock = clock
         self._max_age_s = max_age_s
@@ -129,6 +143,8 @@ class ControlCalls:
                 return Answered(answer=self._authorize_url(query))
             case Route.STATUS | Route.STATUS_PAGE | Route.OPENAPI as route:
                 return Answered(answer=self._tell(route, query))
+            case Route.CONNECT_LINK:
+                return await self._connect_link(query, parse_object(asked.body))
             case Route.RELEASE_BRAKE:
                 return await self._release_brake(query, parse_object(asked.body))
             case (
@@ -248,6 +264,22 @@ class ControlCalls:
         if route is Route.STATUS_PAGE:
             return to_page(status)
         return Answer(status=OK, document=to_status_document(status))
+
+    async def _connect_link(self, query: Fields, body: Fields) -> Answered:
+        connects = self._connects
+        if connects is None:
+            return Answered(answer=to_control_problem(ControlReason.CONNECT_OFF))
+        user = body.text("user", accepts=is_user, rule=USER_RULE)
+        provider = body.text("provider", accepts=is_provider, rule=PROVIDER_RULE)
+        return_to = body.text("return_to", accepts=connects.allows_return_to, rule=RETURN_RULE)
+        account = body.optional_text("account", accepts=is_account, rule=ACCOUNT_RULE)
+        errors = (*query.errors, *body.errors)
+        if errors:
+            return Answered(answer=invalid(errors))
+        key = GrantKey(user=user, provider=provider)
+        order = ConnectOrder(key=key, return_to=return_to, account=account or "")
+        answer = after_link(await connects.make_link(order))
+        return Answered(answer=answer, grant=self._desk.grant_id(key))
 
     def _redirect_uri(self, fields: Fields) -> str:
         named = fields.optional_text(

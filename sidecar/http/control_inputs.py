@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from sidecar.domain.connecting import ACCOUNT_MAX_CHARACTERS
 from sidecar.domain.grant_input import (
     CODE_MAX_BYTES,
     ID_TOKEN_MAX_BYTES,
@@ -20,6 +21,7 @@ from sidecar.domain.grant_input import (
     STATE_MIN_CHARACTERS,
 )
 from sidecar.domain.record import GrantState
+from sidecar.domain.return_targets import RETURN_TO_MAX_CHARACTERS
 from sidecar.domain.token_claims import LONGEST_TOLD_LIFE_S
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route
 
@@ -36,6 +38,8 @@ REDIRECT_RULE: Final = "an absolute URI without a fragment"
 REFRESH_TOKEN_RULE: Final = "visible characters, at most 8 KiB"  # noqa: S105 - a rule
 SPAN_RULE: Final = "a number of seconds"
 FLAG_RULE: Final = "true or false"
+RETURN_RULE: Final = "a URL that SIDECAR_CONNECT_RETURN_TO allows, without a parameter outcome"
+ACCOUNT_RULE: Final = "1 to 100 printable characters"
 STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
 STATES_RULE: Final = ", ".join(sorted(STATES))
 LIMIT_RULE: Final = f"a number from 1 to {PAGE_MAX}"
@@ -179,6 +183,29 @@ INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
             is_required=True,
         ),
         Input(name="redirect_uri", place=Place.QUERY, rule=REDIRECT_RULE, schema=_REDIRECT),
+    ),
+    Route.CONNECT_LINK: (
+        Input(name="user", place=Place.BODY, rule=USER_RULE, schema=_USER, is_required=True),
+        Input(
+            name="provider",
+            place=Place.BODY,
+            rule=PROVIDER_RULE,
+            schema=_PROVIDER,
+            is_required=True,
+        ),
+        Input(
+            name="return_to",
+            place=Place.BODY,
+            rule=RETURN_RULE,
+            schema=_text(format="uri", maxLength=RETURN_TO_MAX_CHARACTERS),
+            is_required=True,
+        ),
+        Input(
+            name="account",
+            place=Place.BODY,
+            rule=ACCOUNT_RULE,
+            schema=_text(minLength=1, maxLength=ACCOUNT_MAX_CHARACTERS),
+        ),
     ),
     Route.STATUS: (),
     Route.STATUS_PAGE: (),

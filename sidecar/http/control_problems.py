@@ -25,6 +25,7 @@ class ControlReason(StrEnum):
     CONTROL_KEY_INVALID = "control_key_invalid"
     REAUTH_REQUIRED = "reauth_required"
     NOT_FOUND = "not_found"
+    CONNECT_OFF = "connect_off"
     GRANT_UNKNOWN = "grant_unknown"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     GRANT_EXISTS = "grant_exists"
@@ -56,6 +57,10 @@ CONTROL_PROBLEMS: Final[Mapping[ControlReason, tuple[int, str]]] = {
     ),
     ControlReason.REAUTH_REQUIRED: (401, "The grant is dead: the end user must consent again."),
     ControlReason.NOT_FOUND: (404, "There is no such call."),
+    ControlReason.CONNECT_OFF: (
+        404,
+        "Consent in the browser is off: the operator sets SIDECAR_CONNECT_LISTEN.",
+    ),
     ControlReason.GRANT_UNKNOWN: (404, "No grant is stored for this user and provider."),
     ControlReason.METHOD_NOT_ALLOWED: (405, "This path does not take this method."),
     ControlReason.GRANT_EXISTS: (

@@ -35,6 +35,7 @@ class Route(StrEnum):
     STATUS = "GET /status"
     STATUS_PAGE = "GET /"
     OPENAPI = "GET /openapi.json"
+    CONNECT_LINK = "POST /connect-links"
 
     @property
     def method(self) -> str:

@@ -1,30 +1,24 @@
 """The grants API as an OpenAPI 3.1 document, made from the tables that the calls use themselves.
 
-What a call takes is `control_inputs`', what it is refused with `control_problems`'; here stand the
-shapes of what it answers, and words.
+What a call takes is `control_inputs`', what it is refused with `control_problems`', the shapes of
+what it answers `openapi_schemas`'; here stand words.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from sidecar import __version__
 from sidecar.domain.failure import (
     OPERATION_REASONS,
-    Disposition,
-    FailureReason,
     Operation,
 )
-from sidecar.domain.outcomes import Obstacle
-from sidecar.http.control_inputs import INPUTS, STATES, Input, Place
+from sidecar.http.control_inputs import INPUTS, Input, Place
 from sidecar.http.control_problems import CONTROL_PROBLEMS, ControlReason, failure_statuses
 from sidecar.http.control_routes import Route
-from sidecar.service.health import Phase
-from sidecar.service.status import CheckName, Mood
-
-Schema = dict[str, Any]
+from sidecar.http.openapi_schemas import GRANT, Schema, schemas
 
 _EVERY_CALL: Final = (
     ControlReason.REQUEST_INVALID,
@@ -50,6 +44,7 @@ MEANINGS: Final[Mapping[Route, str]] = {
     Route.EVENTS: "Read changes of state after a cursor, the oldest first",
     Route.RELEASE_BRAKE: "Let the mass-death brake of the fleet go",
     Route.AUTHORIZE_URL: "Return the URL to send an end user to",
+    Route.CONNECT_LINK: "Make a link at which one end user can connect a bank",
     Route.STATUS: "Show how this sidecar is",
     Route.STATUS_PAGE: "The same as a page for people; also by HTTP Basic with any name",
     Route.OPENAPI: "This document",
@@ -83,6 +78,7 @@ OWN_REASONS: Final[Mapping[Route, tuple[ControlReason, ...]]] = {
     Route.EVENTS: (ControlReason.TOKEN_UNAVAILABLE,),
     Route.RELEASE_BRAKE: (ControlReason.TOKEN_UNAVAILABLE,),
     Route.AUTHORIZE_URL: (),
+    Route.CONNECT_LINK: (ControlReason.CONNECT_OFF, ControlReason.TOKEN_UNAVAILABLE),
     Route.STATUS: (),
     Route.STATUS_PAGE: (),
     Route.OPENAPI: (),
@@ -94,14 +90,13 @@ ASKS_AKOYA: Final[Mapping[Route, Operation]] = {
 }
 """Calls that are refused with the reasons of the token error catalogue too."""
 
-_GRANT: Final = {"$ref": "#/components/schemas/Grant"}
 _GOOD: Final[Mapping[Route, Mapping[int, tuple[str, Schema | None]]]] = {
-    Route.OBTAIN: {201: ("The grant.", _GRANT)},
+    Route.OBTAIN: {201: ("The grant.", GRANT)},
     Route.LIST: {200: ("A page.", {"$ref": "#/components/schemas/GrantPage"})},
-    Route.READ: {200: ("The grant.", _GRANT)},
+    Route.READ: {200: ("The grant.", GRANT)},
     Route.TAKE_OVER: {
-        200: ("The grant: it was replaced, or held this very pair.", _GRANT),
-        201: ("The new grant.", _GRANT),
+        200: ("The grant: it was replaced, or held this very pair.", GRANT),
+        201: ("The new grant.", GRANT),
     },
     Route.REVOKE: {
         202: (
@@ -110,11 +105,12 @@ _GOOD: Final[Mapping[Route, Mapping[int, tuple[str, Schema | None]]]] = {
         ),
         204: ("It is revoked, or erased.", None),
     },
-    Route.REFRESH: {200: ("The grant with its new pair.", _GRANT)},
-    Route.INVALIDATE: {200: ("The grant.", _GRANT)},
+    Route.REFRESH: {200: ("The grant with its new pair.", GRANT)},
+    Route.INVALIDATE: {200: ("The grant.", GRANT)},
     Route.EVENTS: {200: ("Changes.", {"$ref": "#/components/schemas/EventPage"})},
     Route.RELEASE_BRAKE: {204: ("It is off.", None)},
     Route.AUTHORIZE_URL: {200: ("The URL.", {"$ref": "#/components/schemas/AuthorizeUrl"})},
+    Route.CONNECT_LINK: {201: ("The link.", {"$ref": "#/components/schemas/ConnectLink"})},
     Route.STATUS: {200: ("How it is.", {"$ref": "#/components/schemas/Status"})},
     Route.STATUS_PAGE: {200: ("The page.", None)},
     Route.OPENAPI: {200: ("This document.", {"type": "object"})},
@@ -142,7 +138,7 @@ def openapi_document() -> dict[str, object]:
                 "controlKey": {"type": "http", "scheme": "bearer"},
                 "controlKeyAsPassword": {"type": "http", "scheme": "basic"},
             },
-            "schemas": _schemas(),
+            "schemas": schemas(),
         },
     }
 
@@ -224,172 +220,3 @@ def _responses(route: Route) -> Schema:
             "content": {"application/problem+json": {"schema": schema}},
         }
     return responses
-
-
-def _schemas() -> Schema:
-    return {
-        "Grant": _grant(),
-        "GrantPage": _object(
-            {"grants": {"type": "array", "items": _GRANT}, "cursor": _maybe("string")}
-        ),
-        "EventPage": _object(
-            {"events": {"type": "array", "items": _event()}, "cursor": _maybe("string")}
-        ),
-        "Revocation": _revocation(),
-        "AuthorizeUrl": _object({"url": {"type": "string", "format": "uri"}}),
-        "Failure": _failure(),
-        "Status": _status(),
-        "Problem": _problem(),
-    }
-
-
-def _object(properties: Schema, *, optional: Iterable[str] = ()) -> Schema:
-    """Return an object of which every member is there but the optional ones."""
-    left_out = frozenset(optional)
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name not in left_out],
-        "additionalProperties": False,
-    }
-
-
-def _maybe(kind: str, **limits: object) -> Schema:
-    return {"type": [kind, "null"], **limits}
-
-
-def _instant() -> Schema:
-    return _maybe("string", format="date-time")
-
-
-def _one_of(values: Iterable[str]) -> Schema:
-    return {"type": "string", "enum": [str(value) for value in values]}
-
-
-def _grant() -> Schema:
-    return _object(
-        {
-            "user": _maybe("string"),
-            "provider": _maybe("string"),
-            "grant": {"type": "string"},
-            "state": _one_of(STATES),
-            "consented_at": _instant(),
-            "generation": _maybe("integer"),
-            "id_token_expires_at": _instant(),
-            "refreshed_at": _instant(),
-            "subject": _maybe("string"),
-            "grant_id": _maybe("string"),
-            "readable": {"type": "boolean"},
-            "last_error": {
-                "oneOf": [
-                    {"type": "null"},
-                    _object(
-                        {
-                            "operation": {"type": "string"},
-                            "reason": {"type": "string"},
-                            "at": _instant(),
-                        }
-                    ),
-                ]
-            },
-        }
-    )
-
-
-def _event() -> Schema:
-    return _object(
-        {
-            "cursor": {"type": "string"},
-            "at": _instant(),
-            "user": _maybe("string"),
-            "provider": _maybe("string"),
-            "grant": {"type": "string"},
-            "state": _one_of(STATES),
-            "reason": _maybe("string"),
-        }
-    )
-
-
-def _revocation() -> Schema:
-    return _object(
-        {
-            "user": {"type": "string"},
-            "provider": {"type": "string"},
-            "grant": {"type": "string"},
-            "state": _one_of(("revoking",)),
-            "retry_in_s": _maybe("number"),
-            "failure": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Failure"}]},
-        }
-    )
-
-
-def _failure() -> Schema:
-    return _object(
-        {"reason": _one_of(OPERATION_REASONS[Operation.REVOKE]), **_failure_members()},
-        optional=("akoya",),
-    )
-
-
-def _failure_members() -> Schema:
-    return {
-        "operation": _one_of(Operation),
-        "disposition": _one_of(Disposition),
-        "hint": {"type": "string"},
-        "akoya": _object(
-            {
-                "status": {"type": "integer"},
-                "error": _maybe("string"),
-                "error_description": _maybe("string"),
-            }
-        ),
-    }
-
-
-def _status() -> Schema:
-    check = {
-        "name": _one_of(CheckName),
-        "mood": _one_of(Mood),
-        "said": {"type": "string"},
-        "hint": _maybe("string"),
-    }
-    error = {
-        "at": _instant(),
-        "operation": _one_of(Operation),
-        "reason": _one_of(FailureReason),
-        "provider": {"type": "string"},
-        "grant": {"type": "string"},
-        "retry_in_s": _maybe("number"),
-        "hint": {"type": "string"},
-    }
-    counts = _object({state: {"type": "integer"} for state in STATES})
-    return _object(
-        {
-            "version": {"type": "string"},
-            "phase": _one_of(Phase),
-            "at": _instant(),
-            "checks": {"type": "array", "items": _object(check)},
-            "grants": {"oneOf": [{"type": "null"}, counts]},
-            "grants_counted_at": _instant(),
-            "token_errors": {"type": "array", "items": _object(error)},
-        }
-    )
-
-
-def _problem() -> Schema:
-    field_error = _object({"name": {"type": "string"}, "detail": {"type": "string"}})
-    always = {
-        "type": {"type": "string", "format": "uri"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "reason": _one_of((*ControlReason, *FailureReason)),
-        "request_id": {"type": "string"},
-    }
-    sometimes = {
-        "errors": {"type": "array", "items": field_error},
-        "obstacle": _one_of(Obstacle),
-        "state": _one_of(STATES),
-        "current": _GRANT,
-        **_failure_members(),
-    }
-    return _object(always | sometimes, optional=sometimes)

@@ -1,4 +1,4 @@
-"""The page of errors: the catalogue of token errors, and the sidecar's own answers.
+"""The page of errors: the catalogue of token errors, the sidecar's own answers, and its pages.
 
 Akoya's answers are told here in words; which answer has which reason is decided in
 `sidecar.domain.token_refusals`, what follows from it in `sidecar.domain.failure`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from sidecar.domain.connecting import OF_AUTHORIZE_ERRORS
 from sidecar.domain.failure import (
     DISPOSITIONS,
     HINTS,
@@ -17,7 +18,9 @@ from sidecar.domain.failure import (
     FailureReason,
     Operation,
 )
+from sidecar.domain.return_targets import OUTCOME_PARAMETER
 from sidecar.domain.tokens import ProblemReason
+from sidecar.http.connect_pages import WORDS
 from sidecar.http.problems import to_proxy_problem
 from sidecar.reference.tables import code, heading, table
 
@@ -69,8 +72,9 @@ def errors_page() -> str:
         heading(
             "Errors",
             "errors",
-            "Two catalogues: what a request to Akoya's token service can come to, and what the "
-            "sidecar itself answers to a proxied request.",
+            "Three catalogues: what a request to Akoya's token service can come to, what the "
+            "sidecar itself answers to a proxied request, and what a person reads who connects a "
+            "bank in the browser.",
         ),
         "## Token errors\n",
         (
@@ -88,8 +92,44 @@ def errors_page() -> str:
             "`Retry-After` is there where waiting helps.\n"
         ),
         table(("status", "reason", "Retry-After", "detail"), _problem_rows()),
+        *_connect_parts(),
     ]
     return "\n".join(parts)
+
+
+def _connect_parts() -> list[str]:
+    return [
+        "## Pages of the connect listener\n",
+        (
+            "What a person is told who [connects a bank in the browser]"
+            "(../how-to/connect-users-in-the-browser.md).\n"
+            "The outcome is a value of `sidecar_connects_total` and of the log line "
+            "`connect.completed`.\n"
+            "Where the app is told, the person takes it along as the parameter "
+            f"`{OUTCOME_PARAMETER}`.\n"
+        ),
+        table(("outcome", "status", "app is told", "title", "text"), _page_rows()),
+        "### What Akoya's authorize page can say\n",
+        "Another `error`, or neither an error nor a code, is `unknown`.\n",
+        table(("error", "outcome"), _authorize_rows()),
+    ]
+
+
+def _page_rows() -> list[tuple[str, ...]]:
+    return [
+        (
+            code(outcome),
+            str(words.status),
+            "yes" if outcome.is_told else "",
+            words.title,
+            words.text,
+        )
+        for outcome, words in WORDS.items()
+    ]
+
+
+def _authorize_rows() -> list[tuple[str, str]]:
+    return [(code(error), code(outcome)) for error, outcome in OF_AUTHORIZE_ERRORS.items()]
 
 
 def _token_rows() -> list[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast, final
 
+from sidecar.domain.connecting import ConnectOrder
 from sidecar.domain.record import ClaimId, Consent, GrantId, GrantKey, Position, StoredPair
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import AnswerReceived
@@ -35,7 +36,7 @@ class PairPlace:
 
 @final
 class Vault:
-    """Seals and opens pairs, keys of grants and raw answers."""
+    """Seals and opens pairs, keys of grants, raw answers and orders to connect a bank."""
 
     def __init__(self, *, sealer: Sealer) -> None:
         self._sealer = sealer
@@ -169,6 +170,26 @@ class Vault:
             SealError: See `Sealer.open`.
         """
         return self._sealer.open(sealed_answer, context=_answer_context(grant, claim_id, position))
+
+    def seal_order(self, name: str, order: ConnectOrder) -> bytes:
+        """Return the envelope of an order, bound to the name of its deposit."""
+        plain = json.dumps([order.key.user, order.key.provider, order.return_to, order.account])
+        return self._sealer.seal(plain.encode(), context=_order_context(name))
+
+    def open_order(self, name: str, envelope: bytes) -> ConnectOrder:
+        """Return the order.
+
+        Raises:
+            SealError: See `Sealer.open`.
+        """
+        plain = self._sealer.open(envelope, context=_order_context(name))
+        user, provider, return_to, account = cast("list[str]", json.loads(plain))
+        key = GrantKey(user=user, provider=provider)
+        return ConnectOrder(key=key, return_to=return_to, account=account)
+
+
+def _order_context(name: str) -> SealContext:
+    return SealContext(purpose="order", grant=GrantId(name))
 
 
 def _pair_context(grant: GrantId, position: Position) -> SealContext:

@@ -18,6 +18,7 @@ from sidecar.settings.values import (
     BrakeLimit,
     Directory,
     EgressUrl,
+    HttpsOrigin,
     HttpUrl,
     KeyPrefix,
     LeadSeconds,
@@ -26,6 +27,7 @@ from sidecar.settings.values import (
     ReadableFile,
     RedirectUri,
     RedisUrl,
+    ReturnTargets,
     Scopes,
     SocketMode,
     UrlPath,
@@ -50,6 +52,7 @@ SECTIONS: Final = {
     "akoya_client_id": "Akoya",
     "redis_url": "Store",
     "proxy_listen": "Listeners",
+    "connect_listen": "Consent in the browser",
     "refresh_ahead": "Refreshing",
     "user_header": "Proxy",
     "ca_file": "Network and process",
@@ -200,6 +203,40 @@ class Settings:
         metadata=meaning(
             "Lets the control listener listen beyond loopback without TLS: its keys can be "
             "read on the way."
+        ),
+    )
+    connect_listen: Address | None = field(
+        default=None,
+        metadata=meaning(
+            "Address of the pages on which end users connect a bank; without it there are none."
+        ),
+    )
+    connect_url: HttpsOrigin | None = field(
+        default=None,
+        metadata=meaning(
+            "Where browsers reach that listener: a host of its own. `<it>/callback` is the "
+            "redirect URI to register at Akoya."
+        ),
+    )
+    connect_return_to: ReturnTargets = field(
+        default=(),
+        metadata=meaning(
+            "Where end users may be sent back to: each URL allows itself and the paths below it."
+        ),
+    )
+    connect_tls_cert: ReadableFile | None = field(
+        default=None,
+        metadata=meaning("Certificate chain (PEM) of that listener."),
+    )
+    connect_tls_key: ReadableFile | None = field(
+        default=None,
+        metadata=meaning("Private key (PEM) of that certificate."),
+    )
+    allow_plaintext_connect: bool = field(
+        default=False,
+        metadata=meaning(
+            "Lets that listener listen beyond loopback without TLS, as behind an ingress that ends "
+            "TLS: cookies and codes can be read on the way from there."
         ),
     )
     refresh_ahead: Literal["active", "all", "off"] = field(

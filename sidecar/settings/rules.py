@@ -19,7 +19,12 @@ from sidecar.settings.reading import TRUE_TEXTS
 
 DEFAULTS: Final = {each.name: each.default for each in fields(Settings)}
 LEAST_KEEPALIVE_S: Final = 60
-LISTENERS: Final = ("proxy_listen", "control_listen", "metrics_listen")
+LISTENERS: Final = ("proxy_listen", "control_listen", "metrics_listen", "connect_listen")
+CONNECT: Final = ("connect_listen", "connect_url", "connect_return_to")
+CERTIFICATES: Final = (
+    ("control_tls_cert", "control_tls_key"),
+    ("connect_tls_cert", "connect_tls_key"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +74,30 @@ def _control_is_guarded(texts: Texts) -> Iterator[Problem]:
         )
 
 
+def _connect_is_guarded(texts: Texts) -> Iterator[Problem]:
+    address = _address(texts, "connect_listen")
+    if address is None or address.is_loopback or "connect_tls_cert" in texts:
+        return
+    if not _is_true(texts, "allow_plaintext_connect"):
+        yield _problem(
+            "connect_listen",
+            "listens beyond loopback without TLS; set SIDECAR_CONNECT_TLS_CERT and "
+            "SIDECAR_CONNECT_TLS_KEY, or SIDECAR_ALLOW_PLAINTEXT_CONNECT=true",
+        )
+
+
+def _connect_is_whole(texts: Texts) -> Iterator[Problem]:
+    given = [name for name in CONNECT if name in texts]
+    for name in CONNECT:
+        if given and name not in given:
+            yield _problem(name, f"is needed beside {PREFIX}{given[0].upper()}")
+
+
 def _certificate_has_its_key(texts: Texts) -> Iterator[Problem]:
-    pair = ("control_tls_cert", "control_tls_key")
-    for name, other in (pair, pair[::-1]):
-        if name in texts and other not in texts:
-            yield _problem(other, f"is needed beside {PREFIX}{name.upper()}")
+    for pair in CERTIFICATES:
+        for name, other in (pair, pair[::-1]):
+            if name in texts and other not in texts:
+                yield _problem(other, f"is needed beside {PREFIX}{name.upper()}")
 
 
 def _listeners_are_apart(texts: Texts) -> Iterator[Problem]:
@@ -108,6 +132,8 @@ def _keep_alive_has_a_schedule(texts: Texts) -> Iterator[Problem]:
 RULES: Final[tuple[Rule, ...]] = (
     _proxy_is_guarded,
     _control_is_guarded,
+    _connect_is_guarded,
+    _connect_is_whole,
     _certificate_has_its_key,
     _listeners_are_apart,
     _clients_hold_no_control_key,
@@ -120,7 +146,8 @@ def _problem(field: str, sentence: str) -> Problem:
 
 
 def _address(texts: Texts, name: str) -> ListenAddress | None:
-    return parse_address(texts.get(name) or str(DEFAULTS[name]))
+    default = DEFAULTS[name]
+    return parse_address(texts.get(name) or ("" if default is None else str(default)))
 
 
 def _is_true(texts: Texts, field: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
 from sidecar.domain.addresses import HIGHEST_PORT, ListenAddress, is_loopback_host, parse_address
+from sidecar.domain.return_targets import ReturnTarget, parse_return_target
 from sidecar.domain.secret import FiledSecret, Secret
 from sidecar.domain.store_address import parse_store_address
 from sidecar.settings.forms import FROM_FILE, VISIBLE, Form, Parser, Refused, refuse_repeats
@@ -85,6 +86,27 @@ def _http_url(value: str) -> str:
     if url.scheme == "http" and not is_loopback_host(url.hostname):
         raise Refused("must begin with https:// (plain http only for loopback)")
     return text
+
+
+def _https_origin(value: str) -> str:
+    text = _http_url(value)
+    if urlsplit(text).path:
+        raise Refused("must be a URL without a path: cookies of this kind belong to a whole host")
+    return text
+
+
+def _return_targets(value: str) -> tuple[ReturnTarget, ...]:
+    targets: list[ReturnTarget] = []
+    for part in value.split(","):
+        target = parse_return_target(part.strip())
+        if target is None:
+            raise Refused(
+                "must be https URLs without query and fragment, separated by commas "
+                "(plain http only for loopback)"
+            )
+        targets.append(target)
+    refuse_repeats(targets, "the same URL stands twice")
+    return tuple(targets)
 
 
 def _egress_url(value: str) -> Secret:
@@ -215,6 +237,12 @@ Address = Annotated[ListenAddress, Parser(_address), Form("`host:port` or `unix:
 Visible = Annotated[str, Parser(_visible), Form("text without spaces")]
 PlainSecret = Annotated[FiledSecret, Parser(_visible_secret), FROM_FILE, Form("secret text")]
 HttpUrl = Annotated[str, Parser(_http_url), Form("https URL; http only for loopback")]
+HttpsOrigin = Annotated[
+    str, Parser(_https_origin), Form("https URL without a path; http only for loopback")
+]
+ReturnTargets = Annotated[
+    tuple[ReturnTarget, ...], Parser(_return_targets), Form("https URLs, comma-separated")
+]
 EgressUrl = Annotated[Secret, Parser(_egress_url), FROM_FILE, Form("http or https URL")]
 RedirectUri = Annotated[str, Parser(_redirect_uri), Form("absolute URI")]
 RedisUrl = Annotated[

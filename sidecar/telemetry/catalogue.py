@@ -15,6 +15,7 @@ from sidecar.domain.events import (
     ClaimKind,
     ClaimOutcome,
     CommitAnswer,
+    ConnectOutcome,
     DueOutcome,
     LossCause,
     Mend,
@@ -144,6 +145,11 @@ CONTROL_REQUESTS: Final = _counter(
 )
 CONTROL_DURATION: Final = _histogram(
     "sidecar_control_request_duration_seconds", "Time of a call of the grants API."
+)
+CONNECTS: Final = _counter(
+    "sidecar_connects_total",
+    "Visits of people to the connect listener that ended, by what came of them.",
+    outcome=ConnectOutcome,
 )
 
 TOKEN_REQUESTS: Final = _counter(

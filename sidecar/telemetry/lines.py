@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Final, get_args
 
 from sidecar.domain import events
-from sidecar.domain.events import CommitAnswer, Event, RequestOutcome
+from sidecar.domain.events import CommitAnswer, ConnectOutcome, Event, RequestOutcome
 from sidecar.domain.failure import HINTS, Disposition
 from sidecar.telemetry.logging import Level
 
@@ -31,6 +31,11 @@ class Line:
 LINES: Final[dict[type[Event], Line]] = {
     events.RequestCompleted: Line(level=Level.INFO, unless="error where `outcome` is `failed`"),
     events.ControlCompleted: Line(level=Level.INFO),
+    events.ConnectCompleted: Line(
+        level=Level.INFO,
+        unless="error where `outcome` is `failed`, `return_refused` or `fault`; "
+        "warning where it is `other_browser` or `form_refused`",
+    ),
     events.TokenRequestFailed: Line(
         level=Level.WARNING,
         unless="error where `next` is `operator`; info where it is `done`",
@@ -106,6 +111,8 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.ERROR if event.outcome is RequestOutcome.FAILED else line.level
         case events.TokenRequestFailed():
             return _level_of_failure(event.failure.disposition)
+        case events.ConnectCompleted():
+            return _level_of_connect(event.outcome)
         case events.StoreSwept() | events.SpoolResealed():
             return Level.WARNING if event.unreadable else line.level
         case events.TokenObtained(is_other_subject=True):
@@ -118,6 +125,16 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.ERROR
         case _:
             return line.level
+
+
+def _level_of_connect(outcome: ConnectOutcome) -> Level:
+    match outcome:
+        case ConnectOutcome.FAILED | ConnectOutcome.RETURN_REFUSED | ConnectOutcome.FAULT:
+            return Level.ERROR
+        case ConnectOutcome.OTHER_BROWSER | ConnectOutcome.FORM_REFUSED:
+            return Level.WARNING
+        case _:
+            return Level.INFO
 
 
 def _level_of_failure(disposition: Disposition) -> Level:

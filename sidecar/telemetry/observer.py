@@ -24,6 +24,7 @@ RequestEvent = (
     | ev.UpstreamAnswered
     | ev.TokenLookedUp
     | ev.ControlCompleted
+    | ev.ConnectCompleted
 )
 TokenEvent = (
     ev.TokenRequestEnded
@@ -141,6 +142,8 @@ class TelemetryObserver:
             case ev.ControlCompleted():
                 metrics.control_requests.add(code_class(event.status))
                 metrics.control_duration.observe(event.duration_s)
+            case ev.ConnectCompleted():
+                metrics.connects.add(event.outcome)
             case _:
                 assert_never(event)
 

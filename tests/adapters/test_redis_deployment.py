@@ -81,6 +81,8 @@ async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -
     await store.note_uses(0, {GRANT: 1})
     uses = await store.last_uses(0, [GRANT])
     await store.forget_uses(0, before_ms=2)
+    await store.deposit("ticket:1", b"envelope", ttl_ms=60_000)
+    taken = [await store.peek("ticket:1"), await store.take("ticket:1")]
     advice = await store.inspect()
     hint = await first_hint(store)
     with pytest.raises(StoreUnavailable, match=r"^NoPermissionError$"):
@@ -92,5 +94,6 @@ async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -
     assert marked == Done()
     assert isinstance(committed, Committed)
     assert len(page) == len(fed) == len(due) == len(uses) == 1
+    assert taken == [b"envelope"] * 2
     assert advice == ()
     assert hint == Distress(grant=GRANT)

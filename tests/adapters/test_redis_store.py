@@ -90,6 +90,7 @@ async def test_every_call_tells_how_it_ended(store: RedisTokenStore, heard: Hear
     await store.tell(GRANT, GrantState.ACTIVE, "")
     await store.feed("", 1)
     await store.call_fleet(GRANT)
+    await store.take("ticket:1")
 
     assert heard.ended() == [
         (StoreOperation.COMMIT, Outcome.OK),
@@ -101,6 +102,7 @@ async def test_every_call_tells_how_it_ended(store: RedisTokenStore, heard: Hear
         (StoreOperation.EVENTS, Outcome.OK),
         (StoreOperation.EVENTS, Outcome.OK),
         (StoreOperation.EVENTS, Outcome.OK),
+        (StoreOperation.DEPOSITS, Outcome.OK),
     ]
 
 

@@ -39,7 +39,7 @@ def _sealer(
     plaintext=st.binary(max_size=300),
     context=st.builds(
         SealContext,
-        purpose=st.sampled_from(["pair", "key", "answer"]),
+        purpose=st.sampled_from(["pair", "key", "answer", "order"]),
         grant=st.text(max_size=40).map(GrantId),
         consent_id=st.text(max_size=40),
         generation=st.integers(),
@@ -60,6 +60,7 @@ def test_an_envelope_opens_for_the_context_it_was_sealed_for(
     [
         replace(PAIR, purpose="answer"),
         replace(PAIR, purpose="key"),
+        replace(PAIR, purpose="order"),
         replace(PAIR, grant=GrantId("0b" * 16)),
         replace(PAIR, consent_id="d1" * 16),
         replace(PAIR, consent_id=""),

@@ -17,6 +17,7 @@ from sidecar.http.control_inputs import INPUTS, Input, Place
 from sidecar.http.control_problems import ControlReason
 from sidecar.http.control_routes import Route
 from sidecar.http.openapi import MEANINGS, reasons_of
+from tests.support.connect_rig import connect_terms
 from tests.support.control_rig import GRANT, Got, running_control
 from tests.support.openapi import JSON_SCHEMA, META_SCHEMA, demand_described, document
 
@@ -107,7 +108,7 @@ async def test_a_call_takes_what_is_described_and_nothing_else(route: Route) -> 
     body = {each.name: broken(each) for each in inputs if each.place is Place.BODY}
     path = "/".join(route.segments).replace("{provider}", "mikomo").replace("{user}", "u-1")
     asked = "&".join(f"{name}={value}" for name, value in {**query, "kode": "1"}.items())
-    async with running_control() as control:
+    async with running_control(connect_terms=connect_terms()) as control:
         got = await control.ask(
             route.method, f"{path}?{asked.replace(' ', '%20').replace(chr(10), '%0A')}", body=body
         )
@@ -125,7 +126,7 @@ async def test_what_is_described_as_required_is(route: Route) -> None:
     if all(each.place is Place.PATH for each in INPUTS[route]):
         return
     path = "/".join(route.segments).replace("{provider}", "mikomo").replace("{user}", "u-1")
-    async with running_control() as control:
+    async with running_control(connect_terms=connect_terms()) as control:
         got = await control.ask(route.method, path, body={} if route.method != "GET" else None)
 
     wanted = {

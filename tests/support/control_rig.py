@@ -21,6 +21,7 @@ from sidecar.domain.secret import Secret
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
 from sidecar.http.listening import listen
+from sidecar.service.connects import ConnectDesk, ConnectTerms
 from sidecar.service.grants import GrantDesk
 from sidecar.service.lifecycle import Lifecycle, Vitals
 from sidecar.service.status_board import StatusBoard
@@ -60,6 +61,7 @@ class ControlRig:
     api: ControlApi
     desk: GrantDesk
     board: StatusBoard
+    connects: ConnectDesk | None
     port: int
     session: aiohttp.ClientSession
 
@@ -102,8 +104,12 @@ async def running_control(
     redirect_uri: str | None = REDIRECT_URI,
     exchange_wait_s: float = 5.0,
     keeps_house: bool = False,
+    connect_terms: ConnectTerms | None = None,
 ) -> AsyncGenerator[ControlRig]:
-    """Serve the control listener of a sidecar whose token service follows `script`."""
+    """Serve the control listener of a sidecar whose token service follows `script`.
+
+    With `connect_terms` it makes connect links too.
+    """
     rig = make_rig(policy=RefreshPolicy(exchange_wait_s=exchange_wait_s))
     rig.idp.then(*script)
     parts = rig.parts
@@ -131,23 +137,35 @@ async def running_control(
         lane=parts.serving_parts.lane,
         clock=rig.clock,
     )
+    entropy = parts.claim_parts.entropy
+    connects = None
+    if connect_terms is not None:
+        connects = ConnectDesk(
+            terms=connect_terms,
+            deposits=rig.store,
+            vault=parts.vault,
+            entropy=entropy,
+            desk=desk,
+        )
     ports = ControlPorts(
         desk=desk,
         status=status,
+        connects=connects,
         observer=parts.observer,
         clock=rig.clock,
-        entropy=parts.claim_parts.entropy,
+        entropy=entropy,
     )
     async with parts.running(keeps_house=keeps_house):
         api = ControlApi(options=options, ports=ports)
         listener = await listen(api.runner, address=TcpAddress(host="127.0.0.1", port=0))
         try:
-            async with aiohttp.ClientSession() as session:
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
                 yield ControlRig(
                     rig=rig,
                     api=api,
                     desk=desk,
                     board=board,
+                    connects=connects,
                     port=listener.port,
                     session=session,
                 )

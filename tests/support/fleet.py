@@ -119,6 +119,11 @@ class SidecarProcess:
         return f"http://{self._addresses['metrics']}"
 
     @property
+    def connect_address(self) -> str:
+        """Host and port of the connect listener, where there is one."""
+        return self._addresses["connect"]
+
+    @property
     def pid(self) -> int:
         """The process id."""
         assert self._process is not None

@@ -8,7 +8,14 @@ from typing import NoReturn
 import pytest
 
 from sidecar.domain import events as ev
-from sidecar.domain.events import ClaimKind, CommitAnswer, LossCause, Outcome, RequestOutcome
+from sidecar.domain.events import (
+    ClaimKind,
+    CommitAnswer,
+    ConnectOutcome,
+    LossCause,
+    Outcome,
+    RequestOutcome,
+)
 from sidecar.domain.failure import Disposition, FailureReason, Operation
 from sidecar.domain.record import GrantState
 from sidecar.domain.tokens import ProblemReason, TokenFailure
@@ -102,6 +109,13 @@ def test_a_failed_token_request_is_told_with_hint_and_next_step() -> None:
         (sample(ev.PairCommitted, answer=CommitAnswer.FORKED, is_gap=False), "warning"),
         (sample(ev.LifecycleStopped, drained=True), "info"),
         (sample(ev.LifecycleStopped, drained=False), "warning"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.CONNECTED), "info"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.DENIED), "info"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.OTHER_BROWSER), "warning"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FORM_REFUSED), "warning"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FAILED), "error"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.RETURN_REFUSED), "error"),
+        (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FAULT), "error"),
         (sample(ev.TokenLost), "error"),
         (sample(ev.StoreLost), "warning"),
         (sample(ev.ClaimEndedAs), "debug"),

@@ -91,6 +91,7 @@ bench-grants: $(STAMP) ## measure what a due grant costs and a grant weighs, up 
 docs: $(STAMP) ## write the reference pages anew from the code
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done
 	$(BIN)/python -m sidecar reference env-example > config/sidecar.env.example
+	$(BIN)/python -m sidecar reference dashboard > config/grafana/dashboards/akoya-sidecar.json
 
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile $(PINNED) --all-extras --group dev pyproject.toml -o requirements.lock

@@ -1,7 +1,7 @@
 """The reference pages, made from the code that they describe.
 
-A page is Markdown (the example file of variables is not) and always the same for the same code; a
-test compares the files below `docs/reference` and `config` with what is made here.
+A page is Markdown (the example file of variables and the dashboard are not) and always the same for
+the same code; a test compares the files below `docs/reference` and `config` with what is made here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sidecar.reference.configuration import configuration_page, env_example
+from sidecar.reference.dashboard import dashboard
 from sidecar.reference.errors import errors_page
 from sidecar.reference.log_events import log_events_page
 from sidecar.reference.metrics import metrics_page
@@ -20,4 +21,5 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "log-events": log_events_page,
     "errors": errors_page,
     "env-example": env_example,
+    "dashboard": dashboard,
 }

@@ -24,6 +24,7 @@ FILES = {
     "log-events": ROOT / "docs/reference/log-events.md",
     "errors": ROOT / "docs/reference/errors.md",
     "env-example": ROOT / "config/sidecar.env.example",
+    "dashboard": ROOT / "config/grafana/dashboards/akoya-sidecar.json",
 }
 
 

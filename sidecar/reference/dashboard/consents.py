@@ -43,7 +43,7 @@ CONSENTS: Final = Row(
             shows="The whole fleet's new ones within an hour, and from when on the alert calls it "
             "too many: three times the last day, and at least ten.",
             normal="Below the limit.",
-            to_do="One bank: its doing. Many banks: look for another program that uses the same tokens.",
+            to_do="One bank: its doing. Many banks: look for a second program with these tokens.",
             queries=(
                 Query(expr="fleet:sidecar_reauths:increase1h", legend="within an hour"),
                 Query(

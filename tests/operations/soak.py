@@ -30,7 +30,7 @@ SHORT_LIFE_S: Final = 120
 """So each grant is refreshed about once a minute, when it is due and without anybody asking."""
 
 REAL_TIME: Final = Plan(
-    factor=1, interval_ms=5_000, id_token_life_s=SHORT_LIFE_S, is_refreshing=False
+    factor=1, interval_ms=2_500, id_token_life_s=SHORT_LIFE_S, is_refreshing=False
 )
 SWEEP_EVERY_S: Final = 20.0
 """Instead of ten minutes, so that an old key can go before a rotation of ten minutes is over."""

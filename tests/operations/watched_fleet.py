@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         factor: How much shorter the spans of the rules are.
-        interval_ms: How often sidecars are scraped and rules evaluated.
+        interval_ms: How often rules are evaluated; sidecars are scraped half as often.
         times: Times of the protocol that are to be others.
         is_refreshing: Whether tokens are refreshed without being due.
     """

@@ -37,7 +37,10 @@ class Prometheus:
     """One server process with its data in `directory`; runs inside `async with`."""
 
     def __init__(self, directory: Path, *, rules: Mapping[str, str], interval_ms: int) -> None:
-        """Take the rule files by name; it scrapes and evaluates every `interval_ms`."""
+        """Take the rule files by name; it evaluates every `interval_ms` and scrapes half as often.
+
+        So a busy machine has some time to answer a scrape before it counts as down.
+        """
         self._directory = directory
         self._targets = directory / "targets.json"
         self._interval_ms = interval_ms
@@ -151,13 +154,13 @@ class Prometheus:
         self.watch(())
         for name, text in self._rules.items():
             (self._directory / name).write_text(text)
-        interval = f"{self._interval_ms}ms"
+        interval, scrape = f"{self._interval_ms}ms", f"{2 * self._interval_ms}ms"
         (self._directory / "prometheus.yml").write_text(
             json.dumps(  # which is YAML too
                 {
                     "global": {
-                        "scrape_interval": interval,
-                        "scrape_timeout": interval,
+                        "scrape_interval": scrape,
+                        "scrape_timeout": scrape,
                         "evaluation_interval": interval,
                     },
                     "rule_files": list(self._rules),

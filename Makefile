@@ -8,7 +8,7 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants failover demo sandbox run proofs model bench docs picture-status lock compose-keys clean bench-grants
+.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants failover demo sandbox run proofs model bench bench-grants soak docs picture-status lock compose-keys clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ test: $(STAMP) ## every test that needs no program of the system
 	$(BIN)/python -m pytest -m "not system" $(ARGS)
 
 test-system: $(STAMP) ## tests that drive programs of the system
-	@.ci/needs promtool ip spin gcc chromium
+	@.ci/needs promtool prometheus ip spin gcc chromium
 	$(BIN)/python -m pytest -m system $(ARGS)
 
 test-all: test test-system ## both
@@ -88,6 +88,10 @@ model: $(STAMP) ## check the protocol's model: every order of steps, beside what
 bench-grants: $(STAMP) ## measure what a due grant costs and a grant weighs, up to a million of them
 	$(BIN)/python -m tests.benchmarks.grants $(ARGS)
 
+soak: $(STAMP) ## an hour of normal load under the real alerts (ARGS="--minutes 5", "--rotation")
+	@.ci/needs prometheus
+	$(BIN)/python -m tests.operations.soak $(ARGS)
+
 picture-status: $(STAMP) ## take the picture of the status page that the documents show
 	@.ci/needs chromium
 	$(BIN)/python -m tests.pictures.status_page
@@ -96,6 +100,7 @@ docs: $(STAMP) ## write the reference pages anew from the code
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done
 	$(BIN)/python -m sidecar reference env-example > config/sidecar.env.example
 	$(BIN)/python -m sidecar reference openapi > docs/reference/openapi.json
+	$(BIN)/python -m sidecar reference dashboard > config/grafana/dashboards/akoya-sidecar.json
 
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile $(PINNED) --all-extras --group dev pyproject.toml -o requirements.lock

@@ -6,6 +6,7 @@ It owns the listener's life and the routes. It must not know what any of them an
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self, final
 from uuid import uuid4
 
@@ -119,6 +120,10 @@ class Sandbox:
             InputError: a name or a value is not allowed; nothing is changed.
         """
         self._running.settings = tuned(self._running.settings, changes)
+
+    def rotate_secret(self, client_secret: str) -> None:
+        """Know the app by another secret from now on, as after a rotation in Akoya's console."""
+        self._running.settings = replace(self._running.settings, client_secret=client_secret)
 
     @property
     def _running(self) -> World:

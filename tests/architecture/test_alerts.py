@@ -22,6 +22,7 @@ CHAPTERS: Final = (
     "What to do",
     "How to know that it is over",
 )
+FIRES_WITH: Final = re.compile(r"^May fire with it: (.+)$", re.MULTILINE)
 METRIC: Final = re.compile(r"\bsidecar_\w+")
 RECORDED: Final = re.compile(r"\b(?:fleet|reason|provider|instance):[\w:]+")
 
@@ -82,6 +83,16 @@ def test_every_runbook_belongs_to_an_alert() -> None:
     linked = {ROOT / rule["annotations"]["runbook_url"] for rule in ALERTS.values()}
 
     assert set(RUNBOOKS.glob("*.md")) == linked
+
+
+def test_a_runbook_names_alerts_that_may_fire_with_it() -> None:
+    """Whoever is woken by two alerts at once finds that they belong together."""
+    for page in RUNBOOKS.glob("*.md"):
+        line = FIRES_WITH.search(page.read_text("utf-8"))
+        for name in re.findall(r"\]\(([^)]+)\)", line[1]) if line else ():
+            head = (RUNBOOKS / name).read_text("utf-8").partition("\n")[0]
+            assert head.removeprefix("# ") in ALERTS
+            assert name != page.name
 
 
 @pytest.mark.parametrize("name", [*ALERTS, *RECORDINGS])

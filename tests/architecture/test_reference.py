@@ -25,6 +25,7 @@ FILES = {
     "errors": ROOT / "docs/reference/errors.md",
     "env-example": ROOT / "config/sidecar.env.example",
     "openapi": ROOT / "docs/reference/openapi.json",
+    "dashboard": ROOT / "config/grafana/dashboards/akoya-sidecar.json",
 }
 
 

@@ -123,3 +123,15 @@ async def test_the_index_tells_of_every_control_path(app: AppDriver, sandbox: Sa
     assert missing == set()
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert health.json == {"status": "ok"}
+
+
+async def test_a_rotated_secret_is_the_only_one(app: AppDriver, sandbox: Sandbox) -> None:
+    """From then on the former secret is refused and the new one is taken."""
+    pair = await app.connect("user 1")
+
+    sandbox.rotate_secret("another")
+    refused = await app.refresh(pair.refresh_token)
+    taken = await app.refresh(pair.refresh_token, client_secret="another")
+
+    assert (refused.status, refused.json["error"]) == (401, "invalid_client")
+    assert taken.status == 200

@@ -37,7 +37,7 @@ test: $(STAMP) ## every test that needs no program of the system
 	$(BIN)/python -m pytest -m "not system" $(ARGS)
 
 test-system: $(STAMP) ## tests that drive programs of the system
-	@.ci/needs promtool ip spin gcc
+	@.ci/needs promtool ip spin gcc kubectl systemd-analyze
 	$(BIN)/python -m pytest -m system $(ARGS)
 
 test-all: test test-system ## both
@@ -88,9 +88,10 @@ model: $(STAMP) ## check the protocol's model: every order of steps, beside what
 bench-grants: $(STAMP) ## measure what a due grant costs and a grant weighs, up to a million of them
 	$(BIN)/python -m tests.benchmarks.grants $(ARGS)
 
-docs: $(STAMP) ## write the reference pages anew from the code
+docs: $(STAMP) ## write anew what is made from the code: the reference pages, the rules for Kubernetes
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done
 	$(BIN)/python -m sidecar reference env-example > config/sidecar.env.example
+	sh config/kubernetes/make-rules.sh > config/kubernetes/base/prometheusrule.yaml
 
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile $(PINNED) --all-extras --group dev pyproject.toml -o requirements.lock

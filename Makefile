@@ -37,7 +37,7 @@ test: $(STAMP) ## every test that needs no program of the system
 	$(BIN)/python -m pytest -m "not system" $(ARGS)
 
 test-system: $(STAMP) ## tests that drive programs of the system
-	@.ci/needs promtool prometheus ip spin gcc chromium
+	@.ci/needs promtool prometheus ip spin gcc chromium systemd-analyze
 	$(BIN)/python -m pytest -m system $(ARGS)
 
 test-all: test test-system ## both
@@ -96,11 +96,12 @@ picture-status: $(STAMP) ## take the picture of the status page that the documen
 	@.ci/needs chromium
 	$(BIN)/python -m tests.pictures.status_page
 
-docs: $(STAMP) ## write the reference pages anew from the code
+docs: $(STAMP) ## write anew what is made from the code: the reference pages, the dashboard, the rules for Kubernetes
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done
 	$(BIN)/python -m sidecar reference env-example > config/sidecar.env.example
 	$(BIN)/python -m sidecar reference openapi > docs/reference/openapi.json
 	$(BIN)/python -m sidecar reference dashboard > config/grafana/dashboards/akoya-sidecar.json
+	sh config/kubernetes/make-rules.sh > config/kubernetes/base/prometheusrule.yaml
 
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile $(PINNED) --all-extras --group dev pyproject.toml -o requirements.lock

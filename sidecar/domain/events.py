@@ -276,6 +276,7 @@ class ControlCompleted:
     event: ClassVar[str] = "control.completed"
 
     request_id: str
+    trace_id: str
     client: str
     route: str
     status: int

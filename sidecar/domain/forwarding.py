@@ -160,15 +160,23 @@ _ID_CHARACTERS: Final = frozenset(
 )
 
 
-def parse_trace_id(traceparent: str) -> str:
-    """Return the trace id of a W3C ``traceparent``, or ``""`` where it is none."""
-    parts = traceparent.split("-")
-    if [len(part) for part in parts[:4]] != [2, 32, 16, 2] or parts[0] == "ff":
+def parse_trace_id(traceparents: Sequence[str]) -> str:
+    """Return the trace id of a request's W3C ``traceparent``, or ``""`` where it has not one.
+
+    What W3C Trace Context calls invalid gives no id, and so does a header that is there twice.
+    """
+    if len(traceparents) != 1:
         return ""
-    trace_id = parts[1]
-    if not _LOWER_HEX_DIGITS.issuperset("".join(parts[:4])) or not trace_id.strip("0"):
+    parts = traceparents[0].split("-")
+    version, *fields = parts[:4]
+    if [len(part) for part in parts[:4]] != [2, 32, 16, 2] or version == "ff":
         return ""
-    return trace_id
+    if version == "00" and len(parts) > len(fields) + 1:
+        return ""  # only a later version may have more fields
+    trace_id, parent_id, _ = fields
+    if not _LOWER_HEX_DIGITS.issuperset(version + "".join(fields)):
+        return ""
+    return trace_id if trace_id.strip("0") and parent_id.strip("0") else ""
 
 
 _LOWER_HEX_DIGITS: Final = frozenset("0123456789abcdef")

@@ -15,7 +15,7 @@ from typing import Final, final
 from aiohttp import web
 
 from sidecar.domain.events import ControlCompleted, WorkFailed
-from sidecar.domain.forwarding import to_plain_id
+from sidecar.domain.forwarding import parse_trace_id, to_plain_id
 from sidecar.domain.record import GrantId
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
@@ -92,6 +92,7 @@ class _Visit:
 
     request: web.BaseRequest
     request_id: str
+    trace_id: str
     started_at_s: float
     client: str = ""
     route: Route | None = None
@@ -169,6 +170,7 @@ class ControlApi:
         return _Visit(
             request=request,
             request_id=(shown_id and to_plain_id(shown_id)) or self._ports.entropy.new_id(),
+            trace_id=parse_trace_id(request.headers.getall("traceparent", ())),
             started_at_s=self._ports.clock.elapsed_s(),
         )
 
@@ -260,6 +262,7 @@ class ControlApi:
         self._ports.observer.observe(
             ControlCompleted(
                 request_id=visit.request_id,
+                trace_id=visit.trace_id,
                 client=visit.client,
                 route="" if visit.route is None else visit.route.value,
                 status=visit.status,
@@ -276,6 +279,7 @@ class ControlApi:
         self._ports.observer.observe(
             ControlCompleted(
                 request_id=problem.request_id,
+                trace_id="",
                 client="",
                 route="",
                 status=problem.status,

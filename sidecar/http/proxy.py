@@ -156,11 +156,10 @@ class Proxy:
         ports.observer.observe(_STARTED)
         headers = request.headers
         shown_id = headers.get("X-Request-Id")
-        traceparent = headers.get("traceparent")
         account = Account(
             method=request.method,
             request_id=(shown_id and to_plain_id(shown_id)) or ports.entropy.new_id(),
-            trace_id=parse_trace_id(traceparent) if traceparent else "",
+            trace_id=parse_trace_id(headers.getall("traceparent", ())),
             started_at_s=ports.clock.elapsed_s(),
         )
         reply = Reply(request=request, clock=ports.clock, silence_s=self._options.client_silence_s)

@@ -23,9 +23,13 @@ _NUMBERS: Final = (
     ("refresh-token-life-s", "seconds a refresh token lives; 0: no end"),
     ("code-life-s", "seconds an authorization code lives"),
     ("grace-s", "seconds in which a used refresh token buys one more pair"),
+    ("id-token-honoured-s", "seconds after which data answers 602 to an id_token; 0: at its end"),
     ("rate-limit", "data requests a second; 0: any number (Akoya's sandbox has 5)"),
 )
-
+_LISTS: Final = (
+    ("redirect-uri", "URI", "a registered one, repeatable; none: any http URI of loopback"),
+    ("provider-down", "NAME", "a bank that is away, repeatable: 501 for data, 500 for tokens"),
+)
 _SWITCHES: Final = (
     ("race-error", "answer 500 to a token whose first use is not answered yet, as dex may"),
     ("strict-auth", "take client credentials only where the documentation puts them"),
@@ -38,9 +42,9 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         SystemExit: help was asked for (0) or an option is wrong (2).
     """
-    parser = _parser()
+    parser = make_parser()
     try:
-        settings = _settings(parser.parse_args(argv))
+        settings = settings_of(parser.parse_args(argv))
     except ValueError as error:
         parser.error(str(error))
     return asyncio.run(_serve(settings))
@@ -64,13 +68,20 @@ async def _serve(settings: SandboxSettings) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace) -> SandboxSettings:
+def settings_of(options: argparse.Namespace) -> SandboxSettings:
+    """Return the settings that parsed options stand for.
+
+    Raises:
+        ValueError: one of them is out of its bounds.
+    """
     values = dict(vars(options))
     values["redirect_uris"] = tuple(values.pop("redirect_uri"))
+    values["providers_down"] = tuple(values.pop("provider_down"))
     return SandboxSettings(**values)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(
         prog="akoya-sidecar sandbox",
         description="Run a local Akoya: identity provider, data APIs, faults and a claim ledger.",
@@ -85,18 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--client-id", default=known.client_id, help="the app")
     parser.add_argument("--client-secret", default=known.client_secret, help="its secret")
     parser.add_argument(
-        "--redirect-uri",
-        action="append",
-        default=[],
-        metavar="URI",
-        help="a registered one, repeatable; none: any http URI of the loopback interface",
-    )
-    parser.add_argument(
         "--profile",
         choices=("dex", "hydra"),
         default=known.profile,
-        help="a used refresh token is refused (dex) or ends its family (hydra)",
+        help="whose tokens and errors; a used refresh token is refused (dex) or ends its family",
     )
+    for name, metavar, meaning in _LISTS:
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=meaning)
     for name, meaning in _SWITCHES:
         parser.add_argument(
             f"--{name}",

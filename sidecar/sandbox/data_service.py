@@ -76,6 +76,8 @@ class DataService:
         grant = grant and self._grant(request)
         if grant is None or grant.consent.provider != provider:
             return DataError.NOT_AUTHORIZED.reply
+        if provider in self._world.settings.providers_down:
+            return DataError.SUBSYSTEM.reply
         user = grant.consent.user
         if user in _ERROR_USERS:
             return _ERROR_USERS[user].reply
@@ -110,15 +112,18 @@ class DataService:
                 return DataError.INVALID_INPUT.reply
 
     def _grant(self, request: web.Request) -> Grant | None:
-        """Find the live grant whose unexpired id_token the request bears."""
+        """Find the live grant whose id_token the request bears, if it is honoured still."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
         claims = self._world.signer.verified_claims(token.strip())
         if claims is None:
             return None
-        expires = claims["exp"]
-        if not isinstance(expires, int) or self._world.clock() >= expires:
+        expires, issued = claims["exp"], claims["iat"]
+        now, honoured_s = self._world.clock(), self._world.settings.id_token_honoured_s
+        if not isinstance(expires, int) or now >= expires:
+            return None
+        if honoured_s and (not isinstance(issued, int) or now - issued >= honoured_s):
             return None
         return self._world.grants.grant_of_id_token(str(claims["jti"]))
 

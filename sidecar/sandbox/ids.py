@@ -42,6 +42,11 @@ def new_refresh_token(profile: Profile, *, family: str) -> str:
     return _base64url(_two_fields(family, new_id()))
 
 
+def new_access_token() -> str:
+    """Draw a fresh access token of Hydra's form; nothing here takes it as a bearer."""
+    return f"ory_at_{secrets.token_urlsafe(_HYDRA_TOKEN_BYTES)}"
+
+
 def subject(*, user: str, provider: str) -> str:
     """Spell the `sub` claim as dex does: stable for a user of a provider."""
     return _base64url(_two_fields(user, provider))

@@ -57,8 +57,9 @@ ROWS: Final = (
     (
         "GET, PATCH /sandbox/settings",
         (
-            "id_token_life_s, refresh_token_life_s, code_life_s, profile, grace_s, rate_limit,"
-            " strict_auth"
+            "id_token_life_s, id_token_honoured_s (602 before the end), refresh_token_life_s,"
+            " code_life_s, profile (dex, hydra), grace_s, race_error, rate_limit, strict_auth,"
+            " providers_down (a list of banks that are away)"
         ),
     ),
 )

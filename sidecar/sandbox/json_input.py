@@ -20,7 +20,7 @@ _Check: TypeAlias = Callable[[object], bool]
 
 TUNABLE: Final = (
     "id_token_life_s", "refresh_token_life_s", "code_life_s", "profile", "grace_s", "rate_limit",
-    "race_error", "strict_auth",
+    "race_error", "strict_auth", "id_token_honoured_s", "providers_down",
 )  # fmt: skip
 
 
@@ -84,8 +84,9 @@ def tuned(settings: SandboxSettings, changes: Document) -> SandboxSettings:
     for name, value in changes.items():
         if not _fits(getattr(settings, name), value):
             raise InputError(f"{name} has the wrong type")
+    values = {name: _unlisted(value) for name, value in changes.items()}
     try:
-        return replace(settings, **cast("dict[str, Any]", changes))
+        return replace(settings, **cast("dict[str, Any]", values))
     except ValueError as error:
         raise InputError(str(error)) from error
 
@@ -124,8 +125,14 @@ def _fits(current: object, value: object) -> bool:
             return isinstance(value, bool)
         case int() | float():
             return _is_number(value)
+        case tuple():
+            return _is_texts(value)
         case _:
             return isinstance(value, str)
+
+
+def _unlisted(value: object) -> object:
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
 
 
 def _is_text(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""The answers of the sandbox as plain values, and Akoya's documented error texts, word for word.
+"""The answers of the sandbox as plain values, and the data APIs' documented errors, word for word.
 
 It decides no request; it only says what an answer looks like. It must not know HTTP libraries.
 """
@@ -48,44 +48,6 @@ def token_error(
     if basic:
         headers["WWW-Authenticate"] = "Basic"
     return json_reply(document, status=status, headers=headers)
-
-
-# The three tables of Akoya's token errors. Comments name what the real service checks.
-INVALID_CLIENT: Final = token_error(
-    401, "invalid_client", "Invalid client credentials.", basic=True
-)
-GRANT_TYPE_UNKNOWN: Final = token_error(400, "invalid_grant")
-GRANT_TYPE_NOT_OBTAIN: Final = token_error(
-    400, "invalid_grant", "Missing or incorrect grant_type field. Must be authorization_code"
-)
-GRANT_TYPE_NOT_REFRESH: Final = token_error(
-    400, "invalid_grant", "Missing or incorrect grant_type field. Must be refresh_token"
-)
-CODE_INVALID: Final = token_error(400, "invalid_request", "Invalid or expired code parameter.")
-REDIRECT_MISMATCH: Final = token_error(
-    400, "invalid_request", "redirect_uri did not match URI from initial request"
-)
-REFRESH_TOKEN_MISSING: Final = token_error(400, "invalid_request", "No refresh token in request")
-REFRESH_TOKEN_CLAIMED: Final = token_error(
-    400,
-    "invalid_request",
-    "Refresh token is invalid or has already been claimed by another client.",
-)
-RACE_LOST: Final = token_error(500, "server_error")
-REVOKE_INVALID: Final = token_error(400, "invalid_request")
-REVOKE_HINT_UNSUPPORTED: Final = token_error(400, "unsupported_token_type")
-REVOKE_UNAUTHORIZED: Final = token_error(401, "unauthorized_client")
-
-# Ory Hydra's answers, for its profile: one general sentence and a hint.
-_HYDRA_GRANT: Final = (
-    "The provided authorization grant (e.g., authorization code, resource owner credentials) or"
-    " refresh token is invalid, expired, revoked, does not match the redirection URI used in the"
-    " authorization request, or was issued to another client."
-)
-HYDRA_REUSED: Final = token_error(
-    400, "invalid_grant", f"{_HYDRA_GRANT} The refresh token was already used."
-)
-HYDRA_INACTIVE: Final = token_error(400, "invalid_grant", _HYDRA_GRANT)
 
 
 @final

@@ -113,7 +113,7 @@ class Sandbox:
         target = redirect_uri or self.settings.default_redirect_uri
         return consent(self._running, user=user, provider=provider, redirect_uri=target)
 
-    def tune(self, **changes: float | str | bool) -> None:
+    def tune(self, **changes: float | str | bool | list[str]) -> None:
         """Change settings while it runs; which ones may change is `json_input.TUNABLE`.
 
         Raises:

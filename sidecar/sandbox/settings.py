@@ -40,11 +40,13 @@ class SandboxSettings:
     grace_s: float = 0
     rate_limit: float = 0
     race_error: bool = False
+    id_token_honoured_s: float = 0
+    providers_down: tuple[str, ...] = ()
     strict_auth: bool = True
     key_bits: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("refresh_token_life_s", "grace_s", "rate_limit"):
+        for name in ("refresh_token_life_s", "grace_s", "rate_limit", "id_token_honoured_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         for name in ("id_token_life_s", "code_life_s"):

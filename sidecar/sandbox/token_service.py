@@ -1,6 +1,7 @@
 """The token service: `POST /token` for both grant types and `POST /revoke`.
 
-It checks in dex's order (client, grant type, parameters, the token itself) and writes the ledger.
+It checks in dex's order (client, grant type, parameters, the token itself), says no in the words
+of its profile, and writes the ledger.
 Between looking at a token and rotating it nothing is awaited, so each rotation happens once.
 It must not know how answers reach the client or go astray.
 """
@@ -15,26 +16,17 @@ from sidecar.sandbox.credentials import body_credentials, prove_client
 from sidecar.sandbox.delivery import Vanish, deliver, obstacle, reset, send
 from sidecar.sandbox.form_input import first_of_each, read_fields
 from sidecar.sandbox.grants import CodeRefused, Issued, RefreshRefused
-from sidecar.sandbox.id_tokens import claims_of
-from sidecar.sandbox.ids import digest
+from sidecar.sandbox.id_tokens import claims_of, hash_of_access_token
+from sidecar.sandbox.ids import digest, new_access_token
 from sidecar.sandbox.ledger import Entry
-from sidecar.sandbox.replies import (
-    CODE_INVALID,
-    GRANT_TYPE_NOT_OBTAIN,
-    GRANT_TYPE_NOT_REFRESH,
-    GRANT_TYPE_UNKNOWN,
-    HYDRA_INACTIVE,
-    HYDRA_REUSED,
-    INVALID_CLIENT,
-    RACE_LOST,
-    REDIRECT_MISMATCH,
-    REFRESH_TOKEN_CLAIMED,
-    REFRESH_TOKEN_MISSING,
+from sidecar.sandbox.replies import Reply, json_reply
+from sidecar.sandbox.token_errors import (
+    PROVIDER_DOWN,
     REVOKE_HINT_UNSUPPORTED,
     REVOKE_INVALID,
     REVOKE_UNAUTHORIZED,
-    Reply,
-    json_reply,
+    TOKEN_ERRORS,
+    TokenErrors,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +45,7 @@ _OPERATIONS: Final[Mapping[str, Operation]] = {
     "refresh_token": "refresh",
 }
 _REVOCABLE: Final = "refresh_token"  # the only hint there is
+_ACCESS_TOKEN_LIFE_S: Final = 3600
 
 
 @final
@@ -155,9 +148,12 @@ class TokenService:
         known = form.get("grant_type") == "authorization_code"
         place: Place = "basic" if known else "either"
         if not prove_client(call.authorization, form, place=place, settings=world.settings):
-            return _Verdict(reply=INVALID_CLIENT)
+            return _Verdict(reply=self._errors.client)
         if not known:
-            return _Verdict(reply=GRANT_TYPE_NOT_OBTAIN if "code" in form else GRANT_TYPE_UNKNOWN)
+            errors = self._errors
+            return _Verdict(reply=errors.not_obtain if "code" in form else errors.grant_type)
+        if self._is_provider_down(call):
+            return _Verdict(reply=PROVIDER_DOWN)
         redeemed = world.grants.redeem(
             form.get("code", ""),
             redirect_uri=form.get("redirect_uri", ""),
@@ -166,9 +162,9 @@ class TokenService:
         )
         match redeemed:
             case CodeRefused(redirect_mismatch=True):
-                return _Verdict(reply=REDIRECT_MISMATCH)
+                return _Verdict(reply=self._errors.redirect)
             case CodeRefused():
-                return _Verdict(reply=CODE_INVALID)
+                return _Verdict(reply=self._errors.code)
             case Issued():
                 return _Verdict(reply=self._token_set(redeemed), outcome="rotated")
 
@@ -177,16 +173,24 @@ class TokenService:
         known = form.get("grant_type") == "refresh_token"
         place: Place = "body" if known else "either"
         if not prove_client(call.authorization, form, place=place, settings=world.settings):
-            return _Verdict(reply=INVALID_CLIENT)
+            return _Verdict(reply=self._errors.client)
         if not known:
-            return _Verdict(reply=GRANT_TYPE_NOT_REFRESH)
+            return _Verdict(reply=self._errors.not_refresh)
         if not call.refresh_token:
-            return _Verdict(reply=REFRESH_TOKEN_MISSING)
+            return _Verdict(reply=self._errors.token_missing)
+        if self._is_provider_down(call):
+            return _Verdict(reply=PROVIDER_DOWN)
+        return self._rotate(call)
+
+    def _rotate(self, call: _Call) -> _Verdict:
+        world, errors = self._world, self._errors
         is_racing = world.settings.race_error and call.refresh_token in self._unanswered
+        if is_racing and world.settings.profile == "hydra":
+            # Hydra notices the race in its store, before it could take the token for stolen.
+            return _Verdict(reply=errors.race, outcome="denied")
         rotated = world.grants.rotate(
             call.refresh_token, now=world.clock(), settings=world.settings
         )
-        hydra = world.settings.profile == "hydra"
         match rotated:
             case Issued(in_grace=in_grace):
                 outcome: Outcome = "grace" if in_grace else "rotated"
@@ -197,12 +201,19 @@ class TokenService:
                     successor=digest(rotated.refresh_token or ""),
                 )
             case RefreshRefused(family_revoked=True):
-                return _Verdict(reply=HYDRA_REUSED, outcome="family_revoked")
-            case RefreshRefused() if is_racing:
-                return _Verdict(reply=RACE_LOST, outcome="denied")
+                return _Verdict(reply=errors.token_reused, outcome="family_revoked")
             case RefreshRefused():
-                reply = HYDRA_INACTIVE if hydra else REFRESH_TOKEN_CLAIMED
+                reply = errors.race if is_racing else errors.token_dead
                 return _Verdict(reply=reply, outcome="denied")
+
+    @property
+    def _errors(self) -> TokenErrors:
+        return TOKEN_ERRORS[self._world.settings.profile]
+
+    def _is_provider_down(self, call: _Call) -> bool:
+        """Tell whether the bank behind a call is away, as dex finds out before it rotates."""
+        _, provider = self._owner(call)
+        return provider in self._world.settings.providers_down
 
     def _revoke(self, call: _Call) -> _Verdict:
         settings, form = self._world.settings, call.form
@@ -224,19 +235,29 @@ class TokenService:
     def _token_set(self, issued: Issued) -> Reply:
         world = self._world
         now, life_s = world.clock(), world.settings.id_token_life_s
-        claims = claims_of(
-            issued.grant,
-            issuer=world.issuer,
-            client_id=world.settings.client_id,
-            now=now,
-            life_s=life_s,
+        claims = dict(
+            claims_of(
+                issued.grant,
+                issuer=world.issuer,
+                client_id=world.settings.client_id,
+                now=now,
+                life_s=life_s,
+            )
         )
         world.grants.note_id_token(str(claims["jti"]), issued.grant)
-        document: dict[str, object] = {
-            "token_type": "bearer",
-            "expires_in": int(now + life_s) - int(now),
-            "id_token": world.signer.sign(claims),
-        }
+        document: dict[str, object] = {"token_type": "bearer"}
+        if world.settings.profile == "hydra":
+            access_token = new_access_token()
+            claims["at_hash"] = hash_of_access_token(access_token)
+            # Of the access token, as in Hydra: it tells nothing of the id_token.
+            document |= {
+                "access_token": access_token,
+                "expires_in": _ACCESS_TOKEN_LIFE_S,
+                "scope": " ".join(sorted(issued.grant.consent.scopes)),
+            }
+        else:
+            document["expires_in"] = int(now + life_s) - int(now)
+        document["id_token"] = world.signer.sign(claims)
         if issued.refresh_token is not None:
             document["refresh_token"] = issued.refresh_token
         return json_reply(document, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})

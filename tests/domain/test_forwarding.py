@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,18 +128,29 @@ def test_only_a_harmless_id_may_stand_in_a_log(text: str, expected: str) -> None
     assert to_plain_id(text) == expected
 
 
+TRACE: Final = "4bf92f35" * 4
+
+
 @pytest.mark.parametrize(
-    ("traceparent", "expected"),
+    ("traceparents", "expected"),
     [
-        (f"00-{'4bf92f35' * 4}-00f067aa0ba902b7-01", "4bf92f35" * 4),
-        (f"01-{'4bf92f35' * 4}-00f067aa0ba902b7-01-future", "4bf92f35" * 4),
-        (f"ff-{'4bf92f35' * 4}-00f067aa0ba902b7-01", ""),
-        (f"00-{'0' * 32}-00f067aa0ba902b7-01", ""),
-        (f"00-{'4BF92F35' * 4}-00f067aa0ba902b7-01", ""),
-        ("00-4bf9", ""),
-        ("nonsense", ""),
+        ([f"00-{TRACE}-00f067aa0ba902b7-01"], TRACE),
+        ([f"01-{TRACE}-00f067aa0ba902b7-01-future"], TRACE),
+        ([f"00-{TRACE}-00f067aa0ba902b7-01-future"], ""),
+        ([f"ff-{TRACE}-00f067aa0ba902b7-01"], ""),
+        ([f"00-{'0' * 32}-00f067aa0ba902b7-01"], ""),
+        ([f"00-{TRACE}-{'0' * 16}-01"], ""),
+        ([f"00-{'4BF92F35' * 4}-00f067aa0ba902b7-01"], ""),
+        ([f"00-{TRACE}-00f067aa0ba902b7-0x"], ""),
+        (["00-4bf9"], ""),
+        (["nonsense"], ""),
+        ([""], ""),
+        ([f"00-{TRACE}-00f067aa0ba902b7-01"] * 2, ""),
+        ([], ""),
     ],
 )
-def test_a_trace_id_comes_from_a_valid_traceparent_only(traceparent: str, expected: str) -> None:
-    """A malformed `traceparent` gives no trace id rather than a wrong one."""
-    assert parse_trace_id(traceparent) == expected
+def test_a_trace_id_comes_from_a_valid_traceparent_only(
+    traceparents: list[str], expected: str
+) -> None:
+    """A `traceparent` that is malformed, or there twice, gives no id rather than a wrong one."""
+    assert parse_trace_id(traceparents) == expected

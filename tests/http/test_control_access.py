@@ -156,6 +156,16 @@ async def test_a_call_keeps_its_id_if_it_is_one(*, shown: str, is_kept: bool) ->
     assert [event.request_id for event in control.completed] == [request_id]
 
 
+async def test_a_call_is_told_with_its_trace() -> None:
+    """An operator finds the call of a trace in the log, by its id."""
+    headers = {"traceparent": f"00-{'a1' * 16}-{'b2' * 8}-01"}
+    async with running_control() as control:
+        await control.ask("GET", GRANT, headers=headers)
+        await control.ask("GET", GRANT)
+
+        assert [event.trace_id for event in control.completed] == ["a1" * 16, ""]
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"],

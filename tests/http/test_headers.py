@@ -5,7 +5,8 @@ import gzip
 
 import pytest
 
-from tests.support.proxy_rig import running_proxy
+from sidecar.domain.tokens import HealGranted
+from tests.support.proxy_rig import ScriptedSource, running_proxy, token
 from tests.support.raw_http import Asked, answer, request
 from tests.support.wait import until
 
@@ -36,6 +37,8 @@ async def test_everything_else_goes_on_in_order_case_and_number_to_the_octet() -
         (b"X-Dup", b"1"),
         (b"x-dup", b"2"),
         (b"traceparent", b"00-" + b"a1" * 16 + b"-" + b"b2" * 8 + b"-01"),
+        (b"tracestate", b"congo=t61rcWkgMzE , rojo=00f067aa0ba902b7"),
+        (b"TraceState", b"vendor@sys=\xe9"),
         (b"X-Latin", b"caf\xe9"),
         (b"X-Dup", b"3"),
     ]
@@ -44,6 +47,22 @@ async def test_everything_else_goes_on_in_order_case_and_number_to_the_octet() -
 
     head = rig.upstream.requests[0].head
     assert list(head.headers)[1:-1] == fields
+
+
+async def test_a_repeated_request_belongs_to_the_same_trace() -> None:
+    """A healed call is asked twice with the `traceparent` it came with, and told with its id."""
+    traceparent = b"00-" + b"a1" * 16 + b"-" + b"b2" * 8 + b"-01"
+    source = ScriptedSource(verdicts=[HealGranted(found=token(2))])
+    async with (
+        running_proxy(answer(status=b"401 Unauthorized"), answer(), source=source) as rig,
+        rig.client() as client,
+    ):
+        await client.ask(request(b"traceparent: " + traceparent, b"tracestate: a=1"))
+
+    heads = [asked.head for asked in rig.upstream.requests]
+    assert [head.values(b"traceparent") for head in heads] == [[traceparent]] * 2
+    assert [head.values(b"tracestate") for head in heads] == [[b"a=1"]] * 2
+    assert [event.trace_id for event in rig.completed] == ["a1" * 16]
 
 
 async def test_no_header_is_invented_for_the_client() -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from sidecar.sandbox.command import make_parser, settings_of
+from sidecar.sandbox.json_input import TUNABLE
 from sidecar.sandbox.server import split_address
 from tests.sandbox.driver import AppDriver
 
@@ -102,3 +104,19 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     """Host and port are both needed."""
     with pytest.raises(ValueError, match="host:port"):
         split_address(address)
+
+
+def test_everything_that_can_be_changed_can_be_started_with() -> None:
+    """Each setting of a running sandbox is an option of the command as well."""
+    help_text = make_parser().format_help()
+
+    missing = [name for name in TUNABLE if f"--{name.replace('_', '-')}" not in help_text]
+    assert missing == ["providers_down"]
+    assert "--provider-down" in help_text
+
+
+def test_banks_that_are_away_are_named_one_by_one() -> None:
+    """The option may be given again, and its names are the setting's."""
+    options = make_parser().parse_args(["--provider-down", "mikomo", "--provider-down", "other"])
+
+    assert settings_of(options).providers_down == ("mikomo", "other")

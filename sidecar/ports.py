@@ -357,11 +357,16 @@ class Spool(Protocol):
         ...
 
     @property
-    def is_writable(self) -> bool:
-        """Whether the next durable write is expected to succeed (space is preallocated).
+    def fault(self) -> str:
+        """Why the next durable write is expected to fail, as the name of an errno; "": it is not.
 
-        Asked before each claim; after a failure it may try, now and then, to mend the log.
+        Space is preallocated. After a failure this may try, now and then, to mend the log.
         """
+        ...
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether there is no `fault`; asked before each claim."""
         ...
 
     def write(self, entry: SpoolEntry, *, durable: bool) -> None:

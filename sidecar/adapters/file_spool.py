@@ -55,6 +55,7 @@ class FileSpool:
         self._damaged: frozenset[Path] = frozenset()
         self._compact_above_bytes = 0
         self._mend_at_s = 0.0
+        self._fault = ""
         self._is_closed = False
 
     @classmethod
@@ -113,21 +114,29 @@ class FileSpool:
         return self._state.parked_since_s
 
     @property
-    def is_writable(self) -> bool:
-        """Whether the next durable write is expected to succeed.
+    def fault(self) -> str:
+        """Why the next durable write is expected to fail; "": it is not.
 
         Reserves the next segment in time; mends the log after a failure, once a second at most.
         """
-        if self._is_closed or self._clock.elapsed_s() < self._mend_at_s:
-            return False
+        if self._is_closed:
+            return errno.errorcode[errno.EBADF]
+        if self._clock.elapsed_s() < self._mend_at_s:
+            return self._fault
         try:
             if not self._log.is_sound:
                 self._mend()
             self._log.reserve()
-        except OSError:
+        except OSError as error:
             self._mend_at_s = self._clock.elapsed_s() + _MEND_EVERY_S
-            return False
-        return True
+            self._fault = _name_of(error)
+            return self._fault
+        return ""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether there is no `fault`."""
+        return not self.fault
 
     def write(self, entry: SpoolEntry, *, durable: bool) -> None:
         """Append `entry` and fold it in; when `durable`, return only once it is on disk.
@@ -234,4 +243,8 @@ def _translated() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise SpoolError(errno.errorcode.get(error.errno or errno.EIO, "EIO")) from error
+        raise SpoolError(_name_of(error)) from error
+
+
+def _name_of(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or errno.EIO, "EIO")

@@ -39,9 +39,16 @@ class MemorySpool:
         return self._state.parked_since_s
 
     @property
+    def fault(self) -> str:
+        """Why `write` would fail; "": it would not."""
+        if self._is_closed:
+            return "EBADF"
+        return "ENOSPC" if self.fails else ""
+
+    @property
     def is_writable(self) -> bool:
         """Whether `write` would succeed."""
-        return not self.fails and not self._is_closed
+        return not self.fault
 
     def write(self, entry: SpoolEntry, *, durable: bool) -> None:
         """Fold `entry` in, whether it must be `durable` or not.
@@ -51,8 +58,8 @@ class MemorySpool:
         """
         del durable  # nothing here is
         self._state.apply(entry, at_s=self._clock.now_s())
-        if not self.is_writable:
-            raise SpoolError("EBADF" if self._is_closed else "ENOSPC")
+        if self.fault:
+            raise SpoolError(self.fault)
         self.written.append(entry)
 
     def close(self) -> None:

@@ -557,10 +557,11 @@ class SpoolWritten:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolMeasured:
-    """How much only this disk knows (metric only)."""
+    """How much only this disk knows, and whether it takes more (metric only)."""
 
     event: ClassVar[str] = "spool.measured"
 
+    is_writable: bool
     entries: int
     parked: int
     oldest_parked_at_s: float

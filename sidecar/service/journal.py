@@ -20,7 +20,7 @@ class Journal:
         self._spool = spool
         self._clock = clock
         self._observer = observer
-        self._has_failed = False
+        self._seems_writable = True
 
     @property
     def state(self) -> SpoolState:
@@ -34,8 +34,8 @@ class Journal:
 
     @property
     def seems_writable(self) -> bool:
-        """Whether the last write succeeded; asks no disk, and may be read from any thread."""
-        return not self._has_failed
+        """Whether it was when last seen; asks no disk, and may be read from any thread."""
+        return self._seems_writable
 
     def keep(self, entry: SpoolEntry) -> bool:
         """Write durably; return whether it is on disk. The state has it either way."""
@@ -46,9 +46,12 @@ class Journal:
         return self._write(entry, durable=False)
 
     def measure(self) -> None:
-        """Tell how much only this disk knows."""
+        """Tell how much only this disk knows, and whether it takes more."""
+        fault = self._spool.fault
+        self._see(fault)
         self._observer.observe(
             SpoolMeasured(
+                is_writable=not fault,
                 entries=len(self.state.pairs),
                 parked=len(self.state.parked),
                 oldest_parked_at_s=self._spool.parked_since_s,
@@ -64,11 +67,15 @@ class Journal:
         try:
             self._spool.write(entry, durable=durable)
         except SpoolError as error:
-            if not self._has_failed:
-                self._observer.observe(SpoolFailed(errno_name=error.errno_name))
-            self._has_failed = True
+            self._see(error.errno_name)
             return False
-        self._has_failed = False
+        self._see("")
         if durable:
             self._observer.observe(SpoolWritten(duration_s=self._clock.elapsed_s() - started_s))
         return True
+
+    def _see(self, fault: str) -> None:
+        """Tell a fault once, until the spool was seen without one."""
+        if fault and self._seems_writable:
+            self._observer.observe(SpoolFailed(errno_name=fault))
+        self._seems_writable = not fault

@@ -83,7 +83,7 @@ class StatusBoard:
         self._banks: dict[str, FailureReason] = {}
         self._grants: Mapping[str, int] | None = None
         self._counted_at_s = 0.0
-        self._spool = SpoolMeasured(entries=0, parked=0, oldest_parked_at_s=0.0)
+        self._spool = SpoolMeasured(is_writable=True, entries=0, parked=0, oldest_parked_at_s=0.0)
         self._heard_at_s = 0.0
         self._unheard: FailureReason | None = None
         self._refused: FailureReason | None = None

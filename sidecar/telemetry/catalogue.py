@@ -280,6 +280,9 @@ BRAKE_OPEN: Final = _gauge(
     "1 while the mass-death brake stops claims and settlements until a person lets it go. "
     "Page on it.",
 )
+SPOOL_WRITABLE: Final = _gauge(
+    "sidecar_spool_writable", "0 while the spool cannot be written: no claim leaves. Page on it."
+)
 SPOOL_ENTRIES: Final = _gauge("sidecar_spool_entries", "Live entries of the spool.")
 SPOOL_PARKED: Final = _gauge(
     "sidecar_spool_parked_entries", "Pairs that lie in the spool and not yet in the store."

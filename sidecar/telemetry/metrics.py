@@ -107,6 +107,7 @@ class Metrics:
         self.provider_breaker_open = ProviderLevels(catalogue.PROVIDER_BREAKER_OPEN, registry)
         self.brake_open = Levels(catalogue.BRAKE_OPEN, registry)
         self.spool_entries = Levels(catalogue.SPOOL_ENTRIES, registry)
+        self.spool_writable = Levels(catalogue.SPOOL_WRITABLE, registry)
         self.spool_parked = Levels(catalogue.SPOOL_PARKED, registry)
         self.spool_oldest = Levels(catalogue.SPOOL_OLDEST, registry)
         self.spool_write = Spans(catalogue.SPOOL_WRITE, registry)

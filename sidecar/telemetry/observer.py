@@ -247,6 +247,7 @@ class TelemetryObserver:
             case ev.SpoolWritten():
                 metrics.spool_write.observe(event.duration_s)
             case ev.SpoolMeasured():
+                metrics.spool_writable.set(int(event.is_writable))
                 metrics.spool_entries.set(event.entries)
                 metrics.spool_parked.set(event.parked)
                 metrics.spool_oldest.set(event.oldest_parked_at_s)

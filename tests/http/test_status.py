@@ -152,7 +152,7 @@ async def in_trouble(control: ControlRig) -> None:
     """Let everything go wrong at once."""
     told = control.board.observe
     told(ev.GrantsCounted(is_ours=True, active=3, in_doubt=2, reauth_required=1))
-    told(ev.SpoolMeasured(entries=5, parked=0, oldest_parked_at_s=0.0))
+    told(ev.SpoolMeasured(is_writable=True, entries=5, parked=0, oldest_parked_at_s=0.0))
     told(failed(FailureReason.REFRESH_TOKEN_CLAIMED, retry_in_s=30.0))
     told(ev.ProviderBreakerOpened(provider=NASTY, reason=FailureReason.SERVER_ERROR))
     told(
@@ -300,7 +300,7 @@ def test_the_metrics_and_the_account_are_of_the_same_events() -> None:
     board = StatusBoard(behind=TelemetryObserver(metrics=metrics, log=log), clock=FakeClock())
     told: Sequence[Event] = (
         ev.GrantsCounted(is_ours=True, active=3, in_doubt=2),
-        ev.SpoolMeasured(entries=5, parked=1, oldest_parked_at_s=7.0),
+        ev.SpoolMeasured(is_writable=True, entries=5, parked=1, oldest_parked_at_s=7.0),
         ev.ProviderBreakerOpened(provider="mikomo", reason=FailureReason.SERVER_ERROR),
         ev.ProviderBreakerOpened(provider="other-bank", reason=FailureReason.SERVER_ERROR),
         ev.ProviderBreakerClosed(provider="other-bank"),

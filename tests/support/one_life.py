@@ -353,9 +353,14 @@ class LivingSpool:
         return self._memory.parked_since_s
 
     @property
+    def fault(self) -> str:
+        """Why the next write would fail."""
+        return "ENOSPC" if self._disk.is_full else ""
+
+    @property
     def is_writable(self) -> bool:
         """Whether the disk has room."""
-        return not self._disk.is_full
+        return not self.fault
 
     def write(self, entry: SpoolEntry, *, durable: bool) -> None:
         """Take an entry down, unless this life is over."""

@@ -272,13 +272,17 @@ def test_breaker_spool_claims_and_losses_have_their_numbers() -> None:
     rig = Rig()
 
     rig.observer.observe(sample(ev.BreakerOpened))
-    rig.observer.observe(sample(ev.SpoolMeasured, entries=5, parked=2, oldest_parked_at_s=1.7e9))
+    measured = {"entries": 5, "parked": 2, "oldest_parked_at_s": 1.7e9}
+    rig.observer.observe(sample(ev.SpoolMeasured, is_writable=False, **measured))
+    unwritable = rig.value("sidecar_spool_writable")
+    rig.observer.observe(sample(ev.SpoolMeasured, is_writable=True, **measured))
     rig.observer.observe(sample(ev.TokenSent, kind=ClaimKind.ORPHAN))
     rig.observer.observe(sample(ev.TokenLost, cause=LossCause.OWNER_DIED))
     opened = rig.value("sidecar_breaker_open", name="credentials")
     rig.observer.observe(sample(ev.BreakerClosed))
 
-    assert opened == 1
+    assert (opened, unwritable) == (1, 0)
+    assert rig.value("sidecar_spool_writable") == 1
     assert rig.value("sidecar_breaker_open", name="credentials") == 0
     assert rig.value("sidecar_spool_entries") == 5
     assert rig.value("sidecar_spool_parked_entries") == 2

@@ -8,7 +8,14 @@ from sidecar.domain.events import UpstreamClass
 from sidecar.reference.dashboard.blame import PARTY_OF, Party
 from sidecar.reference.dashboard.form import Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import BANKS, increase, level, of_values, rate
-from sidecar.telemetry.catalogue import DOUBTS, GRANTS, PROBLEMS, REAUTHS, UPSTREAM_RESPONSES
+from sidecar.telemetry.catalogue import (
+    CONNECTS,
+    DOUBTS,
+    GRANTS,
+    PROBLEMS,
+    REAUTHS,
+    UPSTREAM_RESPONSES,
+)
 
 _TURNED_AWAY: Final = of_values(
     "reason", *(reason for reason, party in PARTY_OF.items() if party is Party.USER)
@@ -52,6 +59,15 @@ CONSENTS: Final = Row(
                 ),
             ),
             runbooks=("reconsents-above-normal",),
+        ),
+        Panel(
+            title="Consents in the browser",
+            unit=Unit.COUNT,
+            shows="Visits to the connect listener in the time shown, by what came of them.",
+            normal="Mostly `shown`, `begun` and `connected`; all 0 where the listener is off.",
+            to_do="`failed` or `unavailable`: look at Akoya and Redis; `other_browser`: links are "
+            "passed on to others.",
+            queries=(Query(expr=increase(CONNECTS, "outcome"), legend="{{outcome}}"),),
         ),
         Panel(
             title="Calls turned away",

@@ -12,6 +12,7 @@ from sidecar.telemetry.catalogue import (
     SPOOL_FAILURES,
     SPOOL_OLDEST,
     SPOOL_PARKED,
+    SPOOL_WRITABLE,
     SPOOL_WRITE,
     STORE_OPERATIONS,
 )
@@ -59,12 +60,16 @@ DISK: Final = Row(
             runbooks=("spool-not-empty", "store-down"),
         ),
         Panel(
-            title="Spool not written",
+            title="Spool not writable",
             unit=Unit.COUNT,
-            shows="Times in the time shown that a sidecar could not write its spool.",
+            shows="1 while a sidecar cannot write its spool, and how often that began in the time "
+            "shown.",
             normal="0.",
             to_do="It refreshes nothing until it can: free space, or mend the volume and its mode.",
-            queries=(Query(expr=increase(SPOOL_FAILURES, "instance"), legend="{{instance}}"),),
+            queries=(
+                Query(expr=f"1 - {level(SPOOL_WRITABLE, by='instance')}", legend="{{instance}}"),
+                Query(expr=increase(SPOOL_FAILURES, "instance"), legend="{{instance}} began"),
+            ),
             steps=((0.5, Mood.ACT),),
             runbooks=("spool-not-writable",),
         ),

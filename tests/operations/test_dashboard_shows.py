@@ -47,6 +47,7 @@ QUIET: Final = frozenset(
         "Brake A",  # few users withdraw
         "Envelopes that did not open A",  # every key is there
         "Starts A",  # none starts again in its place
+        "Consents in the browser A",  # that listener is off
     }
 )
 """What this day does not bring about, and so is 0 all day."""

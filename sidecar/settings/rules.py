@@ -62,28 +62,18 @@ def _proxy_is_guarded(texts: Texts) -> Iterator[Problem]:
         )
 
 
-def _control_is_guarded(texts: Texts) -> Iterator[Problem]:
-    address = _address(texts, "control_listen")
-    if address is None or address.is_loopback or "control_tls_cert" in texts:
-        return
-    if not _is_true(texts, "allow_plaintext_control"):
-        yield _problem(
-            "control_listen",
-            "listens beyond loopback without TLS; set SIDECAR_CONTROL_TLS_CERT and "
-            "SIDECAR_CONTROL_TLS_KEY, or SIDECAR_ALLOW_PLAINTEXT_CONTROL=true",
-        )
-
-
-def _connect_is_guarded(texts: Texts) -> Iterator[Problem]:
-    address = _address(texts, "connect_listen")
-    if address is None or address.is_loopback or "connect_tls_cert" in texts:
-        return
-    if not _is_true(texts, "allow_plaintext_connect"):
-        yield _problem(
-            "connect_listen",
-            "listens beyond loopback without TLS; set SIDECAR_CONNECT_TLS_CERT and "
-            "SIDECAR_CONNECT_TLS_KEY, or SIDECAR_ALLOW_PLAINTEXT_CONNECT=true",
-        )
+def _pages_and_keys_are_guarded(texts: Texts) -> Iterator[Problem]:
+    for name in ("control", "connect"):
+        address = _address(texts, f"{name}_listen")
+        if address is None or address.is_loopback or f"{name}_tls_cert" in texts:
+            continue
+        if not _is_true(texts, f"allow_plaintext_{name}"):
+            variable = name.upper()
+            yield _problem(
+                f"{name}_listen",
+                f"listens beyond loopback without TLS; set SIDECAR_{variable}_TLS_CERT and "
+                f"SIDECAR_{variable}_TLS_KEY, or SIDECAR_ALLOW_PLAINTEXT_{variable}=true",
+            )
 
 
 def _connect_is_whole(texts: Texts) -> Iterator[Problem]:
@@ -131,8 +121,7 @@ def _keep_alive_has_a_schedule(texts: Texts) -> Iterator[Problem]:
 
 RULES: Final[tuple[Rule, ...]] = (
     _proxy_is_guarded,
-    _control_is_guarded,
-    _connect_is_guarded,
+    _pages_and_keys_are_guarded,
     _connect_is_whole,
     _certificate_has_its_key,
     _listeners_are_apart,

@@ -29,7 +29,7 @@ from sidecar.console.importing import KEY_REFUSED as KEY_REFUSED_REASON
 from sidecar.console.importing import Importer, KeyRefused, Pause, Tally
 from sidecar.console.tables import plain, table
 from sidecar.console.target import add_options, find_target
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import PUBLIC_STATES
 from sidecar.settings.rules import Problem
 
 COLUMNS: Final = (
@@ -299,7 +299,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _list_options(made: argparse.ArgumentParser) -> None:
-    states = sorted({state.public for state in GrantState})
+    states = sorted(PUBLIC_STATES)
     made.add_argument("--state", choices=states, default="", help="only in this state")
     made.add_argument("--provider", default="", help="only of this bank")
     made.add_argument("--user", default="", help="only of this user")

@@ -55,6 +55,8 @@ class GrantState(StrEnum):
 
 
 DEAD_STATES = frozenset({GrantState.REAUTH_REQUIRED, GrantState.REVOKING, GrantState.REVOKED})
+PUBLIC_STATES = tuple(dict.fromkeys(state.public for state in GrantState))
+"""Each state that the grants API shows, once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

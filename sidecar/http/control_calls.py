@@ -13,7 +13,7 @@ from typing import Final, assert_never, final
 from sidecar.domain import grant_input
 from sidecar.domain.caller import is_user
 from sidecar.domain.connecting import ConnectOrder, is_account
-from sidecar.domain.record import GrantId, GrantKey
+from sidecar.domain.record import PUBLIC_STATES, GrantId, GrantKey
 from sidecar.domain.request_target import is_provider
 from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
 from sidecar.http.control_answers import (
@@ -41,7 +41,6 @@ from sidecar.http.control_inputs import (
     REFRESH_TOKEN_RULE,
     RETURN_RULE,
     STATE_RULE,
-    STATES,
     STATES_RULE,
 )
 from sidecar.http.control_problems import ControlReason, invalid, to_control_problem
@@ -217,7 +216,7 @@ class ControlCalls:
 
     async def _list(self, query: Fields) -> Answered:
         wanted = GrantFilter(
-            state=_filter(query, "state", STATES.__contains__, STATES_RULE),
+            state=_filter(query, "state", PUBLIC_STATES.__contains__, STATES_RULE),
             user=_filter(query, "user", is_user, USER_RULE),
             provider=_filter(query, "provider", is_provider, PROVIDER_RULE),
         )

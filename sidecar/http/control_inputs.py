@@ -6,7 +6,7 @@ The calls read their input with the rules of this list, and the OpenAPI document
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -20,7 +20,7 @@ from sidecar.domain.grant_input import (
     STATE_MAX_CHARACTERS,
     STATE_MIN_CHARACTERS,
 )
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import PUBLIC_STATES
 from sidecar.domain.return_targets import RETURN_TO_MAX_CHARACTERS
 from sidecar.domain.token_claims import LONGEST_TOLD_LIFE_S
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route
@@ -28,7 +28,6 @@ from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000
 CURSOR_MAX: Final = 512
-STATES: Final = tuple(dict.fromkeys(state.public for state in GrantState))
 
 CODE_RULE: Final = "visible ASCII characters, at most 4096"
 CONSENTED_AT_RULE: Final = "an RFC 3339 instant, at most 5 minutes from now"
@@ -41,7 +40,7 @@ FLAG_RULE: Final = "true or false"
 RETURN_RULE: Final = "a URL that SIDECAR_CONNECT_RETURN_TO allows, without a parameter outcome"
 ACCOUNT_RULE: Final = "1 to 100 printable characters"
 STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
-STATES_RULE: Final = ", ".join(sorted(STATES))
+STATES_RULE: Final = ", ".join(sorted(PUBLIC_STATES))
 LIMIT_RULE: Final = f"a number from 1 to {PAGE_MAX}"
 
 VISIBLE: Final = "^[!-~]+$"
@@ -87,6 +86,7 @@ _OWNER: Final = (
     ),
     Input(name="user", place=Place.PATH, rule=USER_RULE, schema=_USER, is_required=True),
 )
+_OWNER_IN_BODY: Final = tuple(replace(each, place=Place.BODY) for each in reversed(_OWNER))
 _PAGE: Final = (
     Input(name="cursor", place=Place.QUERY, rule=CURSOR_RULE, schema=_text(maxLength=CURSOR_MAX)),
     Input(
@@ -101,14 +101,7 @@ _PAGE: Final = (
 
 INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
     Route.OBTAIN: (
-        Input(name="user", place=Place.BODY, rule=USER_RULE, schema=_USER, is_required=True),
-        Input(
-            name="provider",
-            place=Place.BODY,
-            rule=PROVIDER_RULE,
-            schema=_PROVIDER,
-            is_required=True,
-        ),
+        *_OWNER_IN_BODY,
         Input(
             name="code",
             place=Place.BODY,
@@ -119,7 +112,9 @@ INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
         Input(name="redirect_uri", place=Place.BODY, rule=REDIRECT_RULE, schema=_REDIRECT),
     ),
     Route.LIST: (
-        Input(name="state", place=Place.QUERY, rule=STATES_RULE, schema=_text(enum=[*STATES])),
+        Input(
+            name="state", place=Place.QUERY, rule=STATES_RULE, schema=_text(enum=[*PUBLIC_STATES])
+        ),
         Input(name="user", place=Place.QUERY, rule=USER_RULE, schema=_USER),
         Input(name="provider", place=Place.QUERY, rule=PROVIDER_RULE, schema=_PROVIDER),
         *_PAGE,
@@ -185,14 +180,7 @@ INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
         Input(name="redirect_uri", place=Place.QUERY, rule=REDIRECT_RULE, schema=_REDIRECT),
     ),
     Route.CONNECT_LINK: (
-        Input(name="user", place=Place.BODY, rule=USER_RULE, schema=_USER, is_required=True),
-        Input(
-            name="provider",
-            place=Place.BODY,
-            rule=PROVIDER_RULE,
-            schema=_PROVIDER,
-            is_required=True,
-        ),
+        *_OWNER_IN_BODY,
         Input(
             name="return_to",
             place=Place.BODY,

@@ -13,7 +13,7 @@ from sidecar.domain.failure import (
     Operation,
 )
 from sidecar.domain.outcomes import Obstacle
-from sidecar.http.control_inputs import STATES
+from sidecar.domain.record import PUBLIC_STATES
 from sidecar.http.control_problems import ControlReason
 from sidecar.service.health import Phase
 from sidecar.service.status import CheckName, Mood
@@ -73,7 +73,7 @@ def _grant() -> Schema:
             "user": _maybe("string"),
             "provider": _maybe("string"),
             "grant": {"type": "string"},
-            "state": _one_of(STATES),
+            "state": _one_of(PUBLIC_STATES),
             "consented_at": _instant(),
             "generation": _maybe("integer"),
             "id_token_expires_at": _instant(),
@@ -105,7 +105,7 @@ def _event() -> Schema:
             "user": _maybe("string"),
             "provider": _maybe("string"),
             "grant": {"type": "string"},
-            "state": _one_of(STATES),
+            "state": _one_of(PUBLIC_STATES),
             "reason": _maybe("string"),
         }
     )
@@ -162,7 +162,7 @@ def _status() -> Schema:
         "retry_in_s": _maybe("number"),
         "hint": {"type": "string"},
     }
-    counts = _object({state: {"type": "integer"} for state in STATES})
+    counts = _object({state: {"type": "integer"} for state in PUBLIC_STATES})
     return _object(
         {
             "version": {"type": "string"},
@@ -189,7 +189,7 @@ def _problem() -> Schema:
     sometimes = {
         "errors": {"type": "array", "items": field_error},
         "obstacle": _one_of(Obstacle),
-        "state": _one_of(STATES),
+        "state": _one_of(PUBLIC_STATES),
         "current": GRANT,
         **_failure_members(),
     }

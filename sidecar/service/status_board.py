@@ -24,13 +24,12 @@ from sidecar.domain.events import (
     TokenRequestFailed,
 )
 from sidecar.domain.failure import FailureReason
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import PUBLIC_STATES
 from sidecar.domain.throttle import BrakeCause
 from sidecar.ports import Clock, Observer
 from sidecar.service.status import Trouble
 
 MOST_TROUBLES: Final = 20
-STATES: Final = tuple(dict.fromkeys(state.public for state in GrantState))
 UNHEARD: Final = frozenset(
     {FailureReason.UNREACHABLE, FailureReason.ANSWER_LOST, FailureReason.SERVER_ERROR}
 )
@@ -125,7 +124,9 @@ class StatusBoard:
             case GrantsCounted():
                 self._counted_at_s = self._clock.now_s()
                 self._grants = (
-                    {state: getattr(event, state) for state in STATES} if event.is_ours else None
+                    {state: getattr(event, state) for state in PUBLIC_STATES}
+                    if event.is_ours
+                    else None
                 )
             case SpoolMeasured():
                 self._spool = event

@@ -25,7 +25,7 @@ from sidecar.domain.events import (
     UpstreamClass,
 )
 from sidecar.domain.failure import Operation
-from sidecar.domain.record import GrantState
+from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
 from sidecar.domain.tokens import ProblemReason, TokenSource
 
@@ -300,7 +300,7 @@ SPOOL_FAILURES: Final = _counter(
 GRANTS: Final = _gauge(
     "sidecar_grants",
     "The fleet's grants, counted every ten minutes by one sidecar of it; no series elsewhere.",
-    state=dict.fromkeys(state.public for state in GrantState),
+    state=PUBLIC_STATES,
 )
 LOOP_LAG: Final = _histogram(
     "sidecar_event_loop_lag_seconds", "How late the event loop ran a timer.", FINE_BUCKETS

@@ -7,7 +7,6 @@ event holds a code, a ``state`` or a user id.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass, field, replace
 from typing import Final, final
@@ -25,8 +24,9 @@ from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.connect_pages import Page, departure_page, ending_page, link_page
-from sidecar.http.connections import ConnectionLimits, ProxyServer
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
 from sidecar.http.control_problems import ControlReason, to_control_problem
+from sidecar.http.doorway import Doorway
 from sidecar.http.problems import Problem
 from sidecar.http.proxy import describe_fault
 from sidecar.http.request_body import RequestBody
@@ -106,10 +106,7 @@ class ConnectSite:
         self._options = options
         self._ports = ports
         self._desk = ports.desk
-        self._in_flight = 0
-        self._is_draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._doorway = Doorway(most=options.max_in_flight)
         server = ProxyServer(
             self._handle,
             refuse_malformed=self._refuse_malformed,
@@ -122,11 +119,11 @@ class ConnectSite:
 
     def drain(self) -> None:
         """Turn new visits away from now on, and close each connection after its answer."""
-        self._is_draining = True
+        self._doorway.is_draining = True
 
     async def drained(self) -> None:
         """Return once nothing is in flight."""
-        await self._idle.wait()
+        await self._doorway.empty()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one visit from its head to its account; nothing escapes but cancellation."""
@@ -135,20 +132,17 @@ class ConnectSite:
             request_id=self._ports.entropy.new_id(),
             started_at_s=self._ports.clock.elapsed_s(),
         )
-        is_crowded = self._in_flight >= self._options.max_in_flight
-        self._in_flight += 1
-        self._idle.clear()
+        is_crowded = self._doorway.is_full
+        self._doorway.enter()
         try:
-            if self._is_draining or is_crowded:
+            if self._doorway.is_draining or is_crowded:
                 return self._respond(visit, self._end(visit, _TURNED_AWAY))
             return self._respond(visit, await self._serve(visit))
         except Exception as error:  # noqa: BLE001 - the outermost edge of a visit
             self._report_fault(error)
             return self._respond(visit, self._end(visit, _FAULT))
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self._doorway.leave()
             self._account(visit)
 
     async def _serve(self, visit: _Visit) -> Page:
@@ -236,13 +230,7 @@ class ConnectSite:
             "Server": SERVER_NAME,
         }
         response = web.Response(status=page.status, body=page.body, headers=headers)
-        if (
-            self._is_draining
-            # A form that is not read to its end may not be followed by another request for sure.
-            or not visit.request.content.is_eof()
-            # The parser would take the trailers of a chunked body for headers of the next request.
-            or "Transfer-Encoding" in visit.request.headers
-        ):
+        if self._doorway.is_draining or not may_be_followed(visit.request):
             response.force_close()
         return response
 

@@ -132,3 +132,12 @@ def _reason_of(error: BaseException | None) -> ProblemReason:
     if isinstance(error, InvalidURLError):
         return ProblemReason.PATH_INVALID
     return ProblemReason.REQUEST_INVALID
+
+
+def may_be_followed(request: web.BaseRequest) -> bool:
+    """Whether the bytes after this request, as far as it was read, begin the next one for sure.
+
+    They do not where its body was not read to the end, nor where it came in chunks: the parser
+    would take their trailers for headers of the next request.
+    """
+    return request.content.is_eof() and "Transfer-Encoding" not in request.headers

@@ -6,7 +6,6 @@ and no event holds a token, or a text that a client sent.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,11 +20,12 @@ from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
-from sidecar.http.connections import ConnectionLimits, ProxyServer
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
 from sidecar.http.control_answers import Answer
 from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls, Desks
 from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
 from sidecar.http.control_routes import NoSuchMethod, NoSuchPath, Route, Routed, find_route
+from sidecar.http.doorway import Doorway
 from sidecar.http.problems import Problem
 from sidecar.http.proxy import describe_fault
 from sidecar.http.reply import CONTINUE
@@ -115,10 +115,7 @@ class ControlApi:
             clock=ports.clock,
             max_age_s=options.max_age_s,
         )
-        self._in_flight = 0
-        self._is_draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._doorway = Doorway(most=options.max_in_flight)
         server = ProxyServer(
             self._handle,
             refuse_malformed=self._refuse_malformed,
@@ -132,25 +129,25 @@ class ControlApi:
     @property
     def in_flight(self) -> int:
         """Calls between their start and their end."""
-        return self._in_flight
+        return self._doorway.in_flight
 
     def drain(self) -> None:
         """Refuse new calls from now on, and close each connection after its answer."""
-        self._is_draining = True
+        self._doorway.is_draining = True
 
     async def drained(self) -> None:
         """Return once nothing is in flight."""
-        await self._idle.wait()
+        await self._doorway.empty()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one call from its head to its account; nothing escapes but cancellation."""
         visit = self._open_visit(request)
-        is_crowded = self._in_flight >= self._options.max_in_flight
-        self._in_flight += 1
-        self._idle.clear()
+        is_crowded = self._doorway.is_full
+        self._doorway.enter()
         try:
-            if self._is_draining or is_crowded:
-                reason = ControlReason.DRAINING if self._is_draining else ControlReason.OVERLOADED
+            is_draining = self._doorway.is_draining
+            if is_draining or is_crowded:
+                reason = ControlReason.DRAINING if is_draining else ControlReason.OVERLOADED
                 return self._respond(visit, to_control_problem(reason))
             return self._respond(visit, await self._serve(visit))
         except UploadStopped:
@@ -160,9 +157,7 @@ class ControlApi:
             self._report_fault(error)
             return self._respond(visit, to_control_problem(ControlReason.INTERNAL_ERROR))
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self._doorway.leave()
             self._account(visit)
 
     def _open_visit(self, request: web.BaseRequest) -> _Visit:
@@ -248,13 +243,7 @@ class ControlApi:
             headers["Content-Type"] = _JSON
         headers |= {"X-Request-Id": visit.request_id, "Server": SERVER_NAME}
         response = web.Response(status=answer.status, body=answer.body() or None, headers=headers)
-        if (
-            self._is_draining
-            # A call that is not read to its end may not be followed by another one for sure.
-            or not visit.request.content.is_eof()
-            # The parser would take the trailers of a chunked body for headers of the next call.
-            or "Transfer-Encoding" in visit.request.headers
-        ):
+        if self._doorway.is_draining or not may_be_followed(visit.request):
             response.force_close()
         return response
 

@@ -25,6 +25,7 @@ from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admission, Admitted
 from sidecar.http.connections import ConnectionLimits, ProxyServer
+from sidecar.http.doorway import Doorway
 from sidecar.http.exchange import Answered, Call, Exchange, ProxyPorts
 from sidecar.http.problems import Problem, to_proxy_problem
 from sidecar.http.reply import Ended, Passage, Reply
@@ -91,10 +92,7 @@ class Proxy:
             client_keys=AccessKeys(keys=options.client_keys),
         )
         self._allow = ", ".join(sorted(options.methods))
-        self._in_flight = 0
-        self._is_draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._doorway = Doorway(most=options.max_in_flight)
         self._kept = Ended(keep_alive=True)
         self._closed = Ended(keep_alive=False)
         self.server = ProxyServer(
@@ -109,23 +107,22 @@ class Proxy:
     @property
     def in_flight(self) -> int:
         """Requests between their start and their end."""
-        return self._in_flight
+        return self._doorway.in_flight
 
     def drain(self) -> None:
         """Refuse new requests from now on, and close each connection after its answer."""
-        self._is_draining = True
+        self._doorway.is_draining = True
 
     async def drained(self) -> None:
         """Return once nothing is in flight."""
-        await self._idle.wait()
+        await self._doorway.empty()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one request from its head to its account; nothing escapes but cancellation."""
         visit = self._open_visit(request)
         account, reply = visit.account, visit.reply
         refused = self._refuse_now()
-        self._in_flight += 1
-        self._idle.clear()
+        self._doorway.enter()
         try:
             if refused is None:
                 refused = await self._serve(visit)
@@ -145,9 +142,7 @@ class Proxy:
             self._fail(visit)
         finally:
             account.bytes_out = reply.sent_bytes
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self._doorway.leave()
             self._ports.observer.observe(account.close(now_s=self._ports.clock.elapsed_s()))
         return self._kept if reply.is_kept_alive else self._closed
 
@@ -169,9 +164,9 @@ class Proxy:
         return _Visit(request=request, account=account, reply=reply)
 
     def _refuse_now(self) -> Refused | None:
-        if self._is_draining:
+        if self._doorway.is_draining:
             return Refused(reason=ProblemReason.DRAINING)
-        if self._in_flight >= self._options.max_in_flight:
+        if self._doorway.is_full:
             return Refused(reason=ProblemReason.OVERLOADED)
         return None
 
@@ -239,7 +234,7 @@ class Proxy:
         since_s = clock.elapsed_s()
         message = answered.answer.message
         account.status = answered.status
-        if self._is_draining:
+        if self._doorway.is_draining:
             visit.reply.is_kept_alive = False
         try:
             passage = await visit.reply.send_answer(
@@ -269,7 +264,7 @@ class Proxy:
 
     def _send_refusal(self, visit: _Visit, refused: Refused) -> None:
         problem = self._to_problem(refused, account=visit.account)
-        if self._is_draining:
+        if self._doorway.is_draining:
             visit.reply.is_kept_alive = False
         visit.reply.send_problem(problem)
 

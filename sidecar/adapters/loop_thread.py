@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar, final
 
 ResultT = TypeVar("ResultT")
@@ -17,13 +17,9 @@ ResultT = TypeVar("ResultT")
 class LoopThread:
     """A running event loop beside the caller's."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
-    ) -> None:
-        self.loop = loop_factory()
+    def __init__(self, *, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Take over a loop that does not run yet."""
+        self.loop = loop
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:

@@ -50,8 +50,7 @@ class ClusterTopology:
 
     async def ask(self, key: str, *words: Word) -> Any:
         """Have the primary that holds `key` carry out one command."""
-        if not self._slots or self._ask_map_at_s == 0.0:
-            await self._look()
+        await self._have_map()
         address = self._owner_of(key_slot(key.encode()))
         for _ in range(MOST_REDIRECTIONS):
             server = self._server(address)
@@ -66,8 +65,7 @@ class ClusterTopology:
 
     async def ask_each(self, asked: Sequence[Asked]) -> list[Any]:
         """Have each primary carry out its share; what has moved is asked for where it is now."""
-        if not self._slots or self._ask_map_at_s == 0.0:
-            await self._look()
+        await self._have_map()
         shares: dict[TcpAddress, list[Asked]] = {}
         answers: dict[Asked, Any] = {}
         for each in asked:
@@ -147,6 +145,10 @@ class ClusterTopology:
 
     def _distrust(self) -> None:
         self._ask_map_at_s = 0.0
+
+    async def _have_map(self) -> None:
+        if not self._slots or self._ask_map_at_s == 0.0:
+            await self._look()
 
     async def _look(self) -> None:
         """Take the first map that a known server has to offer; keep the old one if none has."""

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha1
 from typing import Any, Final
 
-from redis.exceptions import AskError
-
 from sidecar.adapters.redis_server import RedisServer
 from sidecar.adapters.redis_topology import Topology
 
@@ -66,7 +64,7 @@ async def page_of_hashes(
         place, life = Place(shape=shape), await _life_of(servers[0])
     server = servers[place.index]
     following, keys = await server.ask("SCAN", place.cursor, "MATCH", pattern, "COUNT", limit)
-    found = await _hashes_at(keys, server, topology)
+    found = await _hashes_at(keys, topology)
     if following:
         return str(replace(place, life=life, cursor=int(following))), found
     if place.index + 1 < len(servers):
@@ -90,14 +88,13 @@ async def _life_of(server: RedisServer) -> str:
     return _sum_of(str((await server.ask("INFO", "server"))["run_id"]))
 
 
-async def _hashes_at(keys: Sequence[bytes], server: RedisServer, topology: Topology) -> Found:
-    answers = await server.ask_each([("HGETALL", key) for key in keys]) if keys else []
+async def _hashes_at(keys: Sequence[bytes], topology: Topology) -> Found:
+    """Return what lies there now; a key that went while it was listed is read where it is."""
+    answers = await topology.ask_each([(key.decode(), ("HGETALL", key)) for key in keys])
     found: Found = []
     for key, answer in zip(keys, answers, strict=True):
         fields: Any = answer
-        if isinstance(answer, AskError):  # MOVED as well: it went while it was listed
-            fields = await topology.ask(key.decode(), "HGETALL", key)
-        elif isinstance(answer, Exception):
+        if isinstance(answer, Exception):
             raise answer
         if fields:
             found.append((key, fields))

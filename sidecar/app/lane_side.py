@@ -68,7 +68,7 @@ class LaneSide:
     @classmethod
     def build(cls, base: Base) -> Self:
         """Wire the lane; nothing runs yet."""
-        thread = LoopThread(name="claim-lane", loop_factory=new_event_loop)
+        thread = LoopThread(name="claim-lane", loop=new_event_loop())
         store = base.new_store()
         parts = _claim_parts(base, store)
         refresher, revoker = Refresher(parts=parts), Revoker(parts=parts)

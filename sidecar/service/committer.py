@@ -130,22 +130,29 @@ class Committer:
         return True
 
     def _conclude(self, received: PairReceived, verdict: CommitVerdict) -> None:
-        confirmed = PairConfirmed(grant=received.grant, position=received.pair.position)
         forgotten = PairForgotten(grant=received.grant, position=received.pair.position)
         match verdict:
             case Committed() | Duplicate():
-                self._journal.note(confirmed)
+                self._confirm(received)
             case Stale() | Superseded():
                 self._journal.note(forgotten)
             case Forked():
-                self._journal.note(confirmed if verdict.is_ours_kept else forgotten)
+                if verdict.is_ours_kept:
+                    self._confirm(received)
+                else:
+                    self._journal.note(forgotten)
             case RevokeSuccessor():
                 self._journal.keep(
                     RevocationOrdered(grant=received.grant, consent=received.pair.consent)
                 )
-                self._journal.note(confirmed)
+                self._confirm(received)
             case _:
                 assert_never(verdict)
+
+    def _confirm(self, received: PairReceived) -> None:
+        """Note that the store has the pair; a replay finds most of them noted already."""
+        if received.grant in self._journal.state.parked_at_s:
+            self._journal.note(PairConfirmed(grant=received.grant, position=received.pair.position))
 
     def _tell(self, received: PairReceived, verdict: CommitVerdict, *, is_live: bool) -> None:
         was: GrantState | None = None

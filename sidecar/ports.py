@@ -13,6 +13,7 @@ from typing import Protocol
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Event
 from sidecar.domain.record import ConsentId, GrantId, GrantKey, GrantRecord, GrantState, RunId
+from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import SpoolEntry, SpoolState
 from sidecar.domain.throttle import Throttle, ThrottleStep
@@ -65,37 +66,6 @@ class Entropy(Protocol):
     def fraction(self) -> float:
         """Return a number in [0, 1) for jitter."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealContext:
-    """What an envelope is bound to: opening it for anything else fails.
-
-    Attributes:
-        purpose: ``pair``, ``key``, ``answer`` or ``order``.
-        grant: Whose it is; of an ``order``, the name of its deposit.
-        consent_id: Empty for ``key`` and ``order``.
-        generation: 0 for ``key`` and ``order``; the claimed generation for ``answer``.
-        claim_id: Only for ``answer``.
-    """
-
-    purpose: str
-    grant: GrantId
-    consent_id: str = ""
-    generation: int = 0
-    claim_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyName:
-    """Which key of a sidecar: one that seals, by its id, or the one that names grants."""
-
-    key_id: str | None
-
-    @property
-    def label(self) -> str:
-        """The name under which the fleet agrees on this key."""
-        return "hash" if self.key_id is None else f"encryption:{self.key_id}"
 
 
 class Sealer(Protocol):

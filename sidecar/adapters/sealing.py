@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sidecar.domain.record import GrantId, GrantKey
+from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
-from sidecar.ports import KeyName, SealContext, SealError
+from sidecar.ports import SealError
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12

@@ -10,7 +10,8 @@ from typing import Final, final
 
 from sidecar.app.lane_side import LaneSide
 from sidecar.domain.events import ConfigurationWarned
-from sidecar.ports import KeyName, StoreUnavailable
+from sidecar.domain.sealing import KeyName
+from sidecar.ports import StoreUnavailable
 from sidecar.service.fleet_keys import FleetKeys
 
 ASK_AGAIN_S: Final = 1.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import final
 
-from sidecar.ports import KeyName, TokenStore
+from sidecar.domain.sealing import KeyName
+from sidecar.ports import TokenStore
 from sidecar.service.vault import Vault
 
 

@@ -13,10 +13,11 @@ from typing import cast, final
 
 from sidecar.domain.connecting import ConnectOrder
 from sidecar.domain.record import ClaimId, Consent, GrantId, GrantKey, Position, StoredPair
+from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import AnswerReceived
 from sidecar.domain.tokens import TokenPair
-from sidecar.ports import KeyName, SealContext, Sealer, SealError
+from sidecar.ports import Sealer, SealError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.spool_codec import encode_head, encode_record
+from sidecar.domain.sealing import SealContext
 from sidecar.domain.spooled import SpoolEntry, SpoolState
-from sidecar.ports import SealContext, SpoolError
+from sidecar.ports import SpoolError
 from tests.support.spool_entries import (
     GRANT,
     OTHER_GRANT,

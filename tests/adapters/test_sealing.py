@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sidecar.adapters.sealing import KEY_BYTES, AesGcmSealer, generate_keys
 from sidecar.domain.record import GrantId, GrantKey
+from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
-from sidecar.ports import KeyName, SealContext, SealError
+from sidecar.ports import SealError
 
 OLD_KEY = bytes(range(64, 96))
 KEY = bytes(range(32))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sidecar.domain.events import TokenLost
-from sidecar.ports import SealContext
+from sidecar.domain.sealing import SealContext
 from tests.crash_points.table import Case, Fault, Found, Store
 from tests.simulation.story import TIMES
 from tests.support.glass_sealer import GlassSealer

@@ -39,9 +39,9 @@ from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.domain.commands import Acquire, AdoptOrphan, Commit, Leased, MarkSending
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantId
+from sidecar.domain.sealing import SealContext
 from sidecar.domain.spooled import AnswerReceived, PairReceived, SpoolEntry
 from sidecar.domain.wire import Answered, TokenReply, TokenRequest
-from sidecar.ports import SealContext
 
 LANE: Final = "claim-lane"
 _claimed: ContextVar[GrantId | None] = ContextVar("claimed", default=None)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, final
 
 from sidecar.domain.record import GrantId, GrantKey
+from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
-from sidecar.ports import KeyName, SealContext, SealError
+from sidecar.ports import SealError
 
 _KEY_ID: Final = b"glass"
 

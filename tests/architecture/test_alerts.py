@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from sidecar.telemetry.catalogue import BUILD_INFO_NAME, SPECS, Kind
+from tests.support.series import known_series
 
 ROOT: Final = Path(__file__).parent.parent.parent
 RULES: Final = ROOT / "config/prometheus"
@@ -40,16 +40,6 @@ def rules_of(name: str) -> list[dict[str, Any]]:
 ALERTS: Final = {rule["alert"]: rule for rule in rules_of("alerts.yml")}
 RECORDINGS: Final = {rule["record"]: rule for rule in rules_of("recording.yml")}
 CASES: Final = loaded("alerts.test.yml")["tests"]
-
-
-def known_series() -> set[str]:
-    """Return every name under which Prometheus stores something of a sidecar."""
-    names = {BUILD_INFO_NAME}
-    for spec in SPECS:
-        names.add(spec.name)
-        if spec.kind is Kind.HISTOGRAM:
-            names |= {f"{spec.name}_{part}" for part in ("bucket", "sum", "count")}
-    return names
 
 
 def fired_in(case: dict[str, Any]) -> set[str]:

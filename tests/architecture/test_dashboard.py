@@ -12,7 +12,8 @@ from sidecar.domain.tokens import ProblemReason
 from sidecar.reference.dashboard import ROWS, dashboard
 from sidecar.reference.dashboard.blame import PARTY_OF
 from sidecar.reference.dashboard.form import COLUMNS, Panel
-from sidecar.telemetry.catalogue import BUILD_INFO_NAME, SPECS, Kind
+from sidecar.telemetry.catalogue import BUILD_INFO_NAME, SPECS
+from tests.support.series import known_series
 
 ROOT: Final = Path(__file__).parent.parent.parent
 GRAFANA: Final = ROOT / "config/grafana"
@@ -38,16 +39,6 @@ def titled(panel: Panel) -> str:
 def every_expression() -> list[str]:
     written = [query.expr for panel in PANELS for query in panel.queries]
     return written + [each["expr"] for each in DOCUMENT["annotations"]["list"]]
-
-
-def known_series() -> set[str]:
-    """Return every name under which a sidecar shows something."""
-    names = {BUILD_INFO_NAME}
-    for spec in SPECS:
-        names.add(spec.name)
-        if spec.kind is Kind.HISTOGRAM:
-            names |= {f"{spec.name}_{part}" for part in ("bucket", "sum", "count")}
-    return names
 
 
 def test_the_rows_are_the_questions_that_are_asked_at_night() -> None:

@@ -29,6 +29,7 @@ from sidecar.telemetry.observer import TelemetryObserver
 from tests.console.terminal import KEYS
 from tests.support.control_rig import CONTROL_KEY, GRANT, ControlRig, Got, running_control
 from tests.support.fake_clock import FakeClock
+from tests.support.stores import Unheard
 
 GRANT_ID = GrantId("0a" * 16)
 REFUSED = (
@@ -329,7 +330,7 @@ def test_the_metrics_and_the_account_are_of_the_same_events() -> None:
 def test_only_the_newest_troubles_are_kept() -> None:
     """A night of failures does not fill the memory, and the page stays short."""
     clock = FakeClock()
-    board = StatusBoard(behind=_Nobody(), clock=clock)
+    board = StatusBoard(behind=Unheard(), clock=clock)
 
     for number in range(MOST_TROUBLES + 5):
         clock.advance(1.0)
@@ -343,7 +344,7 @@ def test_only_the_newest_troubles_are_kept() -> None:
 
 def test_grants_of_another_counter_are_not_shown_as_ours() -> None:
     """Where another sidecar of the fleet took over the count, old numbers go."""
-    board = StatusBoard(behind=_Nobody(), clock=FakeClock())
+    board = StatusBoard(behind=Unheard(), clock=FakeClock())
 
     board.observe(ev.GrantsCounted(is_ours=True, active=3))
     ours = board.notes().grants
@@ -352,11 +353,6 @@ def test_grants_of_another_counter_are_not_shown_as_ours() -> None:
     assert ours is not None
     assert ours["active"] == 3
     assert board.notes().grants is None
-
-
-class _Nobody:
-    def observe(self, event: Event) -> None:
-        """Let it pass."""
 
 
 STATUS = Status(

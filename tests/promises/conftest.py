@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -11,8 +11,16 @@ import pytest
 from sidecar.sandbox import Sandbox, SandboxSettings
 from tests.support.fleet import App, FleetPlace, SidecarProcess
 from tests.support.redis_server import RedisServer
+from tests.support.secrets_search import every_token
 
 StartSidecar = Callable[..., Awaitable[SidecarProcess]]
+
+
+@pytest.fixture
+def issued() -> Iterator[list[str]]:
+    """Every token and code that the sandbox gives away, gathered as it does."""
+    with every_token() as given:
+        yield given
 
 
 @pytest.fixture

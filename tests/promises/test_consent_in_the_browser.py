@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from sidecar.sandbox import Sandbox, SandboxSettings
 from tests.promises.conftest import StartSidecar
 from tests.support.fleet import App, FleetPlace, SidecarProcess
 from tests.support.redis_server import RedisServer
-from tests.support.secrets_search import every_token, found_in, telling_parts
+from tests.support.secrets_search import found_in, telling_parts
 
 CALLBACK: Final = "https://connect.example/callback"
 USER: Final = "canary-user"
@@ -29,13 +29,6 @@ ORDER: Final = {
 }
 PROOF: Final = re.compile(r'name="proof" value="([0-9a-f]+)"')
 STATE: Final = re.compile(r"state=([0-9a-f]{32})")
-
-
-@pytest.fixture
-def issued() -> Iterator[list[str]]:
-    """Every token and code that the sandbox gives away."""
-    with every_token() as given:
-        yield given
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.support.fleet import (
     SidecarProcess,
 )
 from tests.support.redis_server import RedisServer
-from tests.support.secrets_search import every_token, found_in, telling_parts
+from tests.support.secrets_search import found_in, telling_parts
 from tests.support.wait import until
 
 USER = "mikomo_canary_user"
@@ -40,13 +40,6 @@ CLIENT_SECRET = "client-secret-canary"
 PATH = "/accounts-info/v2/mikomo"
 KEYS = {text: base64.b64decode(text) for text in (HASH_KEY, ENCRYPTION_KEYS.partition(":")[2])}
 """The sidecar's own keys, as configured and as the bytes that they are."""
-
-
-@pytest.fixture
-def issued() -> Iterator[list[str]]:
-    """Every token and code that the sandbox gives away, gathered as it does."""
-    with every_token() as given:
-        yield given
 
 
 @pytest.fixture

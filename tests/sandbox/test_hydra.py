@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -15,7 +14,7 @@ from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.token_refusals import reason_of
 from sidecar.sandbox.token_errors import TOKEN_ERRORS
 from tests.sandbox.driver import CALLBACK, pair_of
-from tests.support.wait import until
+from tests.sandbox.races import lose_race
 
 if TYPE_CHECKING:
     from sidecar.sandbox import Sandbox
@@ -99,15 +98,8 @@ async def test_the_loser_of_a_race_is_told_so_and_ends_no_family(
 ) -> None:
     """While a token is being spent, a second use is a race and not a theft."""
     sandbox.tune(race_error=True)
-    pair = await app.connect("mikomo_10")
-    await app.arm(operation="refresh", kind="slow_after", delay_s=30)
-    async with asyncio.TaskGroup() as group:
-        winning = group.create_task(app.refresh(pair.refresh_token))
-        await until(lambda: len(sandbox.ledger) == 1, within_s=10, what="the race to begin")
+    lost = await lose_race(app, sandbox)
 
-        lost = await app.refresh(pair.refresh_token)
-
-        winning.cancel()
     (grant,) = (await app.send("GET", "/sandbox/grants")).json["grants"]
     assert (lost.status, lost.json["error"]) == (400, "invalid_request")
     assert "multiple concurrent requests" in lost.json["error_description"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.sandbox.driver import pair_of
-from tests.support.wait import until
+from tests.sandbox.races import lose_race
 
 if TYPE_CHECKING:
     from sidecar.sandbox import Sandbox
@@ -163,14 +162,7 @@ async def test_the_loser_of_a_race_may_be_told_a_server_error(
 ) -> None:
     """A dex answers 500 to a token that another request is spending, and 400 once that is done."""
     sandbox.tune(race_error=race_error)
-    pair = await app.connect("mikomo_10")
-    await app.arm(operation="refresh", kind="slow_after", delay_s=30)
-    async with asyncio.TaskGroup() as group:
-        winning = group.create_task(app.refresh(pair.refresh_token))
-        await until(lambda: len(sandbox.ledger) == 1, within_s=10, what="the race to begin")
+    lost = await lose_race(app, sandbox)
 
-        lost = await app.refresh(pair.refresh_token)
-
-        winning.cancel()
     assert lost.status == status
     assert lost.json["error"] == ("server_error" if race_error else "invalid_request")

@@ -7,12 +7,13 @@ every store and every spool must pass.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Event
-from sidecar.domain.record import ConsentId, GrantId, GrantKey, GrantRecord, GrantState, RunId
+from sidecar.domain.notices import Distress, FeedEntry, Notice
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, RunId
+from sidecar.domain.scheduling import DueGrant
 from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import SpoolEntry, SpoolState
@@ -101,47 +102,6 @@ class Sealer(Protocol):
         It tells nothing of the key, so it may lie in the store.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """A hint of a peer (or of this sidecar) that a grant changed; may be lost or doubled."""
-
-    grant: GrantId
-    consent_id: ConsentId
-    generation: int
-    state: GrantState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distress:
-    """A peer asks everybody for a newer pair of this grant; may be lost or doubled."""
-
-    grant: GrantId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedEntry:
-    """One change of a grant's state in the feed of `GET /events`.
-
-    Attributes:
-        cursor: Names the entry; later entries compare greater in the store.
-        reason: Why, from the catalogue or a loss cause; or ``""``.
-    """
-
-    cursor: str
-    grant: GrantId
-    state: GrantState
-    reason: str
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueGrant:
-    """A grant whose instant in the schedule has come (store clock)."""
-
-    grant: GrantId
-    at_ms: int
 
 
 class Agenda(Protocol):

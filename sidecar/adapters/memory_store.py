@@ -27,10 +27,11 @@ from sidecar.domain.commands import (
     Settle,
     VerdictT_co,
 )
+from sidecar.domain.notices import Distress, FeedEntry, Notice
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
-from sidecar.domain.scheduling import shard_of
+from sidecar.domain.scheduling import DueGrant, shard_of
 from sidecar.domain.throttle import Throttle, ThrottleStep
-from sidecar.ports import Clock, Distress, DueGrant, FeedEntry, Notice, StoreUnavailable
+from sidecar.ports import Clock, StoreUnavailable
 
 FEED_ENTRIES: Final = 10_000
 PUBLISHED: Final = (Commit, Deny, Settle, BeginRevocation, FinishRevocation, Invalidate)

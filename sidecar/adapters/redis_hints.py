@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import ConsentId, GrantId, GrantState
-from sidecar.ports import Distress, Notice
 
 SILENCE_S: Final = 5.0
 """After this long without a word the server is asked for one, and given as long to say it."""

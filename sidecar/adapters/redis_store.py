@@ -41,18 +41,12 @@ from sidecar.adapters.redis_topology import topology_of
 from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
+from sidecar.domain.notices import Distress, FeedEntry, Notice
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
+from sidecar.domain.scheduling import DueGrant
 from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.domain.transitions import AnyCommand
-from sidecar.ports import (
-    Clock,
-    Distress,
-    DueGrant,
-    FeedEntry,
-    Notice,
-    Observer,
-    StoreUnavailable,
-)
+from sidecar.ports import Clock, Observer, StoreUnavailable
 
 FEED_ENTRIES: Final = 10_000
 FIRST_WAIT_S: Final = 0.1

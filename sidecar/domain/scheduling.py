@@ -34,6 +34,14 @@ def shard_of(grant: GrantId) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DueGrant:
+    """A grant whose instant in the schedule has come (store clock)."""
+
+    grant: GrantId
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prospect:
     """When a grant is due next (store clock), as long as its record stands; ``None``: never."""
 

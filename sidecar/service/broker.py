@@ -11,6 +11,7 @@ import asyncio
 from typing import assert_never, final
 
 from sidecar.domain.events import RecordUnreadable
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.outcomes import (
     FoundNewer,
     GrantGone,
@@ -26,7 +27,7 @@ from sidecar.domain.tokens import (
     TokenLookup,
     TokenSource,
 )
-from sidecar.ports import Distress, Notice, SealError, StoreUnavailable
+from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import RefreshWish
 from sidecar.service.flights import Flights
 from sidecar.service.healer import Healer

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from sidecar.domain.notices import FeedEntry
 from sidecar.domain.record import (
     GrantId,
     GrantKey,
@@ -18,7 +19,7 @@ from sidecar.domain.record import (
     StoredPair,
 )
 from sidecar.domain.tokens import TokenPair
-from sidecar.ports import FeedEntry, SealError
+from sidecar.ports import SealError
 from sidecar.service.vault import Vault
 
 

@@ -18,6 +18,7 @@ from typing import final
 from sidecar.domain.commands import BeginRevocation
 from sidecar.domain.events import RecordUnreadable, SpoolReplayed, WorkFailed
 from sidecar.domain.failure import Operation
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.domain.spooled import (
     AnswerReceived,
@@ -28,7 +29,7 @@ from sidecar.domain.spooled import (
 )
 from sidecar.domain.token_wire import PairRead, read_reply
 from sidecar.domain.wire import Answered
-from sidecar.ports import Distress, Notice, SealError, StoreUnavailable
+from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.lane import ClaimLane
 from sidecar.service.offers import Offers

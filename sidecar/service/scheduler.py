@@ -18,8 +18,8 @@ from typing import Final, assert_never, final
 from sidecar.domain.events import DueOutcome, GrantLookedAt, RecordUnreadable, WorkFailed
 from sidecar.domain.outcomes import FoundNewer, GrantGone, Postponed, Refreshed
 from sidecar.domain.record import GrantId, GrantRecord
-from sidecar.domain.scheduling import SHARDS, DueLater, DueNow, NotDue
-from sidecar.ports import DueGrant, SealError, StoreUnavailable
+from sidecar.domain.scheduling import SHARDS, DueGrant, DueLater, DueNow, NotDue
+from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import ClaimParts, RefreshWish
 from sidecar.service.lane import ClaimLane, LaneWorkFailed
 from sidecar.service.refresher import UNREADABLE_RETRY_S

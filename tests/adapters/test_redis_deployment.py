@@ -12,8 +12,9 @@ import pytest
 
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.domain.commands import Committed, Done, Leased
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId, GrantState
-from sidecar.ports import Distress, Notice, StoreUnavailable
+from sidecar.ports import StoreUnavailable
 from tests.support.records import acquire, live, mark, pair
 from tests.support.redis_server import RedisServer
 from tests.support.stores import store_at

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from sidecar.adapters import redis_hints
 from sidecar.adapters.redis_connection import pool_of_url
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId
-from sidecar.ports import Distress, Notice
 from tests.support.redis_server import RedisServer
 
 GRANT = GrantId("0a" * 16)

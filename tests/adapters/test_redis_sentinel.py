@@ -12,8 +12,9 @@ import pytest
 
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.domain.commands import Committed, NewIncarnation
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId
-from sidecar.ports import Distress, Notice, StoreUnavailable
+from sidecar.ports import StoreUnavailable
 from tests.support.records import acquire, live, pair, replay
 from tests.support.redis_fleet import (
     SERVICE,

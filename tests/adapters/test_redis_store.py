@@ -15,8 +15,9 @@ from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.system import SystemClock
 from sidecar.domain.commands import Busy, Committed, Leased
 from sidecar.domain.events import Event, Outcome, StoreOperation, StoreOperationEnded
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId, GrantState, RunId
-from sidecar.ports import Distress, Notice, StoreUnavailable
+from sidecar.ports import StoreUnavailable
 from tests.support.records import MINE, THEIRS, acquire, live, pair, replay
 from tests.support.redis_server import RedisServer
 from tests.support.wait import eventually, until

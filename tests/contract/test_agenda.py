@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from sidecar.domain.record import GrantId
-from sidecar.domain.scheduling import shard_of
-from sidecar.ports import DueGrant, TokenStore
+from sidecar.domain.scheduling import DueGrant, shard_of
+from sidecar.ports import TokenStore
 from tests.support.wait import eventually
 
 FIRST = GrantId("0a" * 16)

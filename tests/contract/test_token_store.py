@@ -27,8 +27,9 @@ from sidecar.domain.commands import (
     Settle,
     Stale,
 )
+from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, RunId
-from sidecar.ports import Distress, Notice, TokenStore
+from sidecar.ports import TokenStore
 from tests.support.records import (
     NEWER_CONSENT,
     THEIRS,

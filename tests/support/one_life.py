@@ -20,18 +20,12 @@ from typing import Any, Final, TypeVar, final
 
 from sidecar.adapters.memory_spool import MemorySpool
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
+from sidecar.domain.notices import Distress, FeedEntry, Notice
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
+from sidecar.domain.scheduling import DueGrant
 from sidecar.domain.spooled import AnswerReceived, SpoolEntry, SpoolState
 from sidecar.domain.throttle import Throttle, ThrottleStep
-from sidecar.ports import (
-    Distress,
-    DueGrant,
-    FeedEntry,
-    Notice,
-    SpoolError,
-    StoreUnavailable,
-    TokenStore,
-)
+from sidecar.ports import SpoolError, StoreUnavailable, TokenStore
 from tests.support.fake_clock import FakeClock
 from tests.support.virtual_time import NOWHERE, process_context, story_loop
 

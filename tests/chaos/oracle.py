@@ -293,11 +293,12 @@ class _Oracle:
         return at_s < each.began_s and not self._history.forgot_between(at_s, each.began_s)
 
     def _is_over(self, claim_id: str, by_s: float) -> bool:
-        """Whether a claim had ended with nothing bought by an instant."""
-        presented = self._by_claim[claim_id]
+        """Whether a claim had ended by an instant, with nothing that anybody can hold."""
         return all(
-            not one.is_success and one.answered_s is not None and one.answered_s <= by_s
-            for one in presented
+            self._was_lost(one, by_s)
+            if one.is_success
+            else one.answered_s is not None and one.answered_s <= by_s
+            for one in self._by_claim[claim_id]
         )
 
     def _was_lost(self, former: Presentation, by_s: float) -> bool:

@@ -8,6 +8,8 @@
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
+# requirements.traced.lock has what SIDECAR_TRACES=otlp needs as well.
+ARG LOCK=requirements.runtime.lock
 WORKDIR /src
 
 # The tools, in an environment that is left behind.
@@ -17,10 +19,10 @@ RUN python3 -m venv /opt/build \
        --require-hashes --no-deps -r requirements.build.lock
 
 # The dependencies: a layer that changes only with the lock file. The environment gets no pip.
-COPY requirements.runtime.lock ./
+COPY ${LOCK} ./
 RUN python3 -m venv --without-pip /opt/venv \
     && /opt/build/bin/python -m pip --python /opt/venv/bin/python install --no-cache-dir \
-       --disable-pip-version-check --quiet --require-hashes --no-deps -r requirements.runtime.lock
+       --disable-pip-version-check --quiet --require-hashes --no-deps -r "${LOCK}"
 
 COPY pyproject.toml README.md LICENSE ./
 COPY sidecar ./sidecar

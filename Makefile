@@ -106,6 +106,7 @@ docs: $(STAMP) ## write anew what is made from the code: the reference pages, th
 lock: $(STAMP) ## resolve the dependencies anew
 	$(BIN)/uv pip compile $(PINNED) --all-extras --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile $(PINNED) --extra speed -c requirements.lock pyproject.toml -o requirements.runtime.lock
+	$(BIN)/uv pip compile $(PINNED) --extra speed --extra otel -c requirements.lock pyproject.toml -o requirements.traced.lock
 	$(BIN)/uv pip compile $(PINNED) --group build -c requirements.lock -o requirements.build.lock
 
 compose-keys: $(STAMP) ## fresh keys for docker-compose.yml, in secrets/

@@ -84,7 +84,14 @@ def _settings(environ: Environ, *, told_to: TextIO) -> Settings | None:
 
 
 def _check_config(environ: Environ) -> int:
-    if _settings(environ, told_to=sys.stdout) is None:
+    settings = _settings(environ, told_to=sys.stdout)
+    if settings is None:
+        return WRONG_CONFIGURATION
+    from sidecar.telemetry.tracing import trouble_of  # noqa: PLC0415 - as above
+
+    trouble = trouble_of(settings.traces)
+    if trouble:
+        sys.stdout.write(f"SIDECAR_TRACES: {trouble}\n")
         return WRONG_CONFIGURATION
     sys.stdout.write("the configuration is complete\n")
     return STOPPED

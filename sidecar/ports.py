@@ -7,6 +7,7 @@ every store and every spool must pass.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
@@ -18,6 +19,7 @@ from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import SpoolEntry, SpoolState
 from sidecar.domain.throttle import Throttle, ThrottleStep
+from sidecar.domain.tracing import SpanName, TraceParent
 from sidecar.domain.wire import TokenReply, TokenRequest
 
 
@@ -342,4 +344,32 @@ class Observer(Protocol):
 
     def observe(self, event: Event) -> None:
         """Take note of one event."""
+        ...
+
+
+class Span(Protocol):
+    """Something that takes time and is shown."""
+
+    def fail(self, reason: str) -> None:
+        """Show that it failed, and why, in one word of a closed set."""
+        ...
+
+
+class Tracer(Protocol):
+    """Shows what takes time as spans of a distributed trace. Must not raise, and must not block.
+
+    A span is the child of the one around it, in whatever task or thread the work goes on. What is
+    observed within a span is told with it.
+    """
+
+    def serve(self, parent: TraceParent) -> AbstractContextManager[str]:
+        """Span one request of a client; gives the trace id to log it under, or ``""``."""
+        ...
+
+    def span(self, name: SpanName) -> AbstractContextManager[Span]:
+        """Span a part of what the surrounding code does."""
+        ...
+
+    def close(self) -> None:
+        """Send what is left, for a moment at most; called once, at the end of the process."""
         ...

@@ -7,10 +7,11 @@ import sys
 from typing import Final
 
 from sidecar.app.event_loop import new_event_loop
-from sidecar.app.sidecar import Sidecar
+from sidecar.app.sidecar import WRONG_CONFIGURATION, Sidecar
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.ports import SpoolError
 from sidecar.settings import Settings
+from sidecar.telemetry.tracing import TracesRefused
 
 SPOOL_UNUSABLE: Final = 74
 
@@ -30,5 +31,8 @@ def main(settings: Settings, times: ProtocolTimes | None = None) -> int:
             "directory that this user can write and that outlives the process\n"
         )
         return SPOOL_UNUSABLE
+    except TracesRefused as refused:
+        sys.stderr.write(f"SIDECAR_TRACES: {refused}\n")
+        return WRONG_CONFIGURATION
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(sidecar.serve())

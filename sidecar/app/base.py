@@ -16,7 +16,7 @@ from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.domain.policy import ProbePolicy, ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.scheduling import Schedule
-from sidecar.ports import Clock, Entropy, Observer
+from sidecar.ports import Clock, Entropy, Observer, Tracer
 from sidecar.service.status_board import StatusBoard
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
@@ -24,6 +24,7 @@ from sidecar.settings import Settings
 from sidecar.telemetry.logging import Level, Log, adopt_library_loggers
 from sidecar.telemetry.metrics import Metrics, MetricsPage
 from sidecar.telemetry.observer import TelemetryObserver
+from sidecar.telemetry.tracing import open_tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Base:
     clock: Clock
     entropy: Entropy
     observer: Observer
+    tracer: Tracer
     board: StatusBoard
     metrics_page: MetricsPage
     spool: FileSpool
@@ -53,12 +55,19 @@ class Base:
 
         Raises:
             SpoolError: The spool directory cannot be used.
+            TracesRefused: OpenTelemetry does not accept what its variables say.
         """
         log = Log(least=Level[settings.log_level.upper()], log_format=settings.log_format)
         adopt_library_loggers(log)
         metrics = Metrics(version=__version__)
         clock, entropy = SystemClock(), SystemEntropy()
-        board = StatusBoard(behind=TelemetryObserver(metrics=metrics, log=log), clock=clock)
+        tracer, telemetry = open_tracer(
+            settings.traces,
+            version=__version__,
+            behind=TelemetryObserver(metrics=metrics, log=log),
+            failed=metrics.observer_failures.add,
+        )
+        board = StatusBoard(behind=telemetry, clock=clock)
         return cls(
             settings=settings,
             times=times,
@@ -66,6 +75,7 @@ class Base:
             clock=clock,
             entropy=entropy,
             observer=board,
+            tracer=tracer,
             board=board,
             metrics_page=MetricsPage(metrics.registry),
             spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),

@@ -164,6 +164,7 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
         clock=base.clock,
         entropy=base.entropy,
         observer=observer,
+        tracer=base.tracer,
         identity=Identity(replica_id=base.spool.replica_id, boot_id=BootId(base.entropy.new_id())),
         times=base.times,
         policy=base.policy,

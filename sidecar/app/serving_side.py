@@ -60,7 +60,11 @@ class ServingSide:
         broker = Broker(parts=parts)
         upstream = Upstream(options=_upstream_options(base.settings))
         ports = ProxyPorts(
-            source=broker, observer=base.observer, clock=base.clock, entropy=base.entropy
+            source=broker,
+            observer=base.observer,
+            tracer=base.tracer,
+            clock=base.clock,
+            entropy=base.entropy,
         )
         proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
         desk = GrantDesk(parts=parts, broker=broker, steward=lane_side.steward)

@@ -40,6 +40,7 @@ class Sidecar:
 
         Raises:
             SpoolError: The spool directory cannot be used.
+            TracesRefused: OpenTelemetry does not accept what its variables say.
         """
         self._settings = settings
         self._base = Base.build(settings, times)
@@ -64,6 +65,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         async with AsyncExitStack() as stack:
+            stack.callback(self._base.tracer.close)
             probes = make_probes(
                 render_metrics=self._base.metrics_page.render, health=self._lifecycle
             )

@@ -158,25 +158,3 @@ _ID_MAX_LENGTH: Final = 64
 _ID_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 )
-
-
-def parse_trace_id(traceparents: Sequence[str]) -> str:
-    """Return the trace id of a request's W3C ``traceparent``, or ``""`` where it has not one.
-
-    What W3C Trace Context calls invalid gives no id, and so does a header that is there twice.
-    """
-    if len(traceparents) != 1:
-        return ""
-    parts = traceparents[0].split("-")
-    version, *fields = parts[:4]
-    if [len(part) for part in parts[:4]] != [2, 32, 16, 2] or version == "ff":
-        return ""
-    if version == "00" and len(parts) > len(fields) + 1:
-        return ""  # only a later version may have more fields
-    trace_id, parent_id, _ = fields
-    if not _LOWER_HEX_DIGITS.issuperset(version + "".join(fields)):
-        return ""
-    return trace_id if trace_id.strip("0") and parent_id.strip("0") else ""
-
-
-_LOWER_HEX_DIGITS: Final = frozenset("0123456789abcdef")

@@ -14,10 +14,11 @@ from typing import Final, final
 from aiohttp import web
 
 from sidecar.domain.events import ControlCompleted, WorkFailed
-from sidecar.domain.forwarding import parse_trace_id, to_plain_id
+from sidecar.domain.forwarding import to_plain_id
 from sidecar.domain.record import GrantId
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
+from sidecar.domain.tracing import parse_traceparent
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
@@ -165,7 +166,7 @@ class ControlApi:
         return _Visit(
             request=request,
             request_id=(shown_id and to_plain_id(shown_id)) or self._ports.entropy.new_id(),
-            trace_id=parse_trace_id(request.headers.getall("traceparent", ())),
+            trace_id=parse_traceparent(request.headers.getall("traceparent", ())).trace_id,
             started_at_s=self._ports.clock.elapsed_s(),
         )
 

@@ -30,6 +30,7 @@ from sidecar.domain.tokens import (
     TokenFound,
     TokenRefused,
 )
+from sidecar.domain.tracing import SpanName
 from sidecar.domain.upstream_answers import PEEK_BYTES, classify, is_told_by_body, read_code
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admitted
@@ -42,7 +43,7 @@ from sidecar.http.upstream import (
     UpstreamFailed,
     UpstreamFault,
 )
-from sidecar.ports import Clock, Entropy, Observer
+from sidecar.ports import Clock, Entropy, Observer, Tracer
 from sidecar.service.token_source import BearerSource
 
 _UNAUTHORIZED: Final = 401
@@ -60,6 +61,7 @@ class ProxyPorts:
 
     source: BearerSource
     observer: Observer
+    tracer: Tracer
     clock: Clock
     entropy: Entropy
 
@@ -144,9 +146,10 @@ class Exchange:
         self, call: Call, rejected: TokenFound, *, open_answer: Answered
     ) -> HealVerdict:
         try:
-            return await self._ports.source.heal(
-                call.admitted.key, rejected, product=call.admitted.product
-            )
+            with self._ports.tracer.span(SpanName.HEAL):
+                return await self._ports.source.heal(
+                    call.admitted.key, rejected, product=call.admitted.product
+                )
         except BaseException:
             open_answer.answer.close()
             raise
@@ -169,7 +172,10 @@ class Exchange:
             )
             repeats = 0
             while True:
-                outcome = await self._ask_once(call, question, account=account)
+                with self._ports.tracer.span(SpanName.UPSTREAM) as span:
+                    outcome = await self._ask_once(call, question, account=account)
+                    if isinstance(outcome, UpstreamFailed):
+                        span.fail(outcome.fault.name.lower())
                 pause_s = self._pause_s(call, outcome, repeats=repeats)
                 if pause_s is None:
                     break

@@ -16,11 +16,12 @@ from typing import Final, assert_never, final
 from aiohttp import web
 
 from sidecar.domain.events import RequestOutcome, RequestStarted, TokenLookedUp, WorkFailed
-from sidecar.domain.forwarding import parse_trace_id, to_plain_id
+from sidecar.domain.forwarding import to_plain_id
 from sidecar.domain.request_target import Refused
 from sidecar.domain.retrying import RetryPolicy
 from sidecar.domain.secret import Secret
-from sidecar.domain.tokens import ProblemReason, TokenFound, TokenRefused, TokenSource
+from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused, TokenSource
+from sidecar.domain.tracing import SpanName, parse_traceparent
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admission, Admitted
@@ -119,7 +120,11 @@ class Proxy:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one request from its head to its account; nothing escapes but cancellation."""
-        visit = self._open_visit(request)
+        parent = parse_traceparent(request.headers.getall("traceparent", ()))
+        with self._ports.tracer.serve(parent) as trace_id:
+            return await self._carry(self._open_visit(request, trace_id=trace_id))
+
+    async def _carry(self, visit: _Visit) -> web.StreamResponse:
         account, reply = visit.account, visit.reply
         refused = self._refuse_now()
         self._doorway.enter()
@@ -132,7 +137,8 @@ class Proxy:
             account.outcome = RequestOutcome.CLIENT_GONE
             reply.abort()
         except asyncio.CancelledError:
-            if request.transport is None or request.transport.is_closing():
+            transport = visit.request.transport
+            if transport is None or transport.is_closing():
                 account.outcome = RequestOutcome.CLIENT_GONE
             else:
                 account.reason = ProblemReason.DRAINING
@@ -146,7 +152,7 @@ class Proxy:
             self._ports.observer.observe(account.close(now_s=self._ports.clock.elapsed_s()))
         return self._kept if reply.is_kept_alive else self._closed
 
-    def _open_visit(self, request: web.BaseRequest) -> _Visit:
+    def _open_visit(self, request: web.BaseRequest, *, trace_id: str) -> _Visit:
         ports = self._ports
         ports.observer.observe(_STARTED)
         headers = request.headers
@@ -154,7 +160,7 @@ class Proxy:
         account = Account(
             method=request.method,
             request_id=(shown_id and to_plain_id(shown_id)) or ports.entropy.new_id(),
-            trace_id=parse_trace_id(headers.getall("traceparent", ())),
+            trace_id=trace_id,
             started_at_s=ports.clock.elapsed_s(),
         )
         reply = Reply(request=request, clock=ports.clock, silence_s=self._options.client_silence_s)
@@ -176,11 +182,11 @@ class Proxy:
         Raises:
             UploadStopped: The client did not go on with its body.
         """
-        source, observer = self._ports.source, self._ports.observer
+        observer = self._ports.observer
         admitted = self._admission.admit(visit.request, visit.account)
         if isinstance(admitted, Refused):
             return admitted
-        found = source.peek(admitted.key) or await source.token_for(admitted.key)
+        found = self._ports.source.peek(admitted.key) or await self._look_up(admitted)
         visit.account.grant = found.grant
         if isinstance(found, TokenRefused):
             observer.observe(_LOOKED_UP[TokenSource.NONE])
@@ -193,6 +199,10 @@ class Proxy:
             return await self._forward(visit, admitted, found=found, body=body)
         finally:
             visit.account.bytes_in = body.received_bytes
+
+    async def _look_up(self, admitted: Admitted) -> TokenLookup:
+        with self._ports.tracer.span(SpanName.TOKEN_LOOKUP):
+            return await self._ports.source.token_for(admitted.key)
 
     def _open_body(self, visit: _Visit, admitted: Admitted) -> RequestBody:
         if admitted.expects_continue and visit.request.version >= (1, 1):

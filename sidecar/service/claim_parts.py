@@ -13,7 +13,7 @@ from sidecar.domain.outcomes import RefreshOutcome
 from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
 from sidecar.domain.record import BootId, ClaimId, GrantId, GrantRecord, Position, ReplicaId
 from sidecar.domain.tokens import TokenPair
-from sidecar.ports import Clock, Entropy, IdentityProvider, Observer, TokenStore
+from sidecar.ports import Clock, Entropy, IdentityProvider, Observer, TokenStore, Tracer
 from sidecar.service.app_requests import TokenRequests
 from sidecar.service.bank_breakers import BankBreakers
 from sidecar.service.brake import Brake
@@ -65,6 +65,7 @@ class ClaimParts:
     clock: Clock
     entropy: Entropy
     observer: Observer
+    tracer: Tracer
     identity: Identity
     times: ProtocolTimes
     policy: RefreshPolicy

@@ -30,6 +30,7 @@ from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, 
 from sidecar.domain.policy import ProbePolicy
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError, RunId
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
+from sidecar.domain.tracing import SpanName
 from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.brake import HELD_S
 from sidecar.service.claim import Claim
@@ -227,7 +228,8 @@ class Refresher:
             tokens=tokens,
             kind=kind,
         )
-        with self._parts.committer.in_hand(wish.grant):
+        span = self._parts.tracer.span(SpanName.CLAIM)
+        with span, self._parts.committer.in_hand(wish.grant):
             await Claim(parts=self._parts, ticket=ticket, announce=announce).run()
 
     async def _hand_back(self, grant: GrantId, claim_id: ClaimId) -> None:

@@ -351,6 +351,13 @@ class Settings:
         default="json",
         metadata=meaning("One JSON object a line, or lines for people."),
     )
+    traces: Literal["off", "otlp"] = field(
+        default="off",
+        metadata=meaning(
+            "Whether requests and claims are shown as OpenTelemetry spans; where `otlp` sends them "
+            "is told by OpenTelemetry's own variables, as `OTEL_EXPORTER_OTLP_ENDPOINT`."
+        ),
+    )
 
     @property
     def effective_idp_url(self) -> str:

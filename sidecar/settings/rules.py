@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from itertools import combinations
 from typing import Final
 
@@ -25,6 +26,7 @@ CERTIFICATES: Final = (
     ("control_tls_cert", "control_tls_key"),
     ("connect_tls_cert", "connect_tls_key"),
 )
+TRACE_LIBRARIES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,15 @@ def _keep_alive_has_a_schedule(texts: Texts) -> Iterator[Problem]:
         )
 
 
+def _traces_have_their_library(texts: Texts) -> Iterator[Problem]:
+    if texts.get("traces") != "otlp":
+        return
+    if not all(_is_installed(name) for name in TRACE_LIBRARIES):
+        yield _problem(
+            "traces", "needs the extra otel: pip install 'akoya-sidecar[otel]', or set it to off"
+        )
+
+
 RULES: Final[tuple[Rule, ...]] = (
     _proxy_is_guarded,
     _pages_and_keys_are_guarded,
@@ -127,6 +138,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _listeners_are_apart,
     _clients_hold_no_control_key,
     _keep_alive_has_a_schedule,
+    _traces_have_their_library,
 )
 
 
@@ -150,3 +162,10 @@ def _keys(texts: Texts, field: str) -> frozenset[Secret]:
         return frozenset(named.key for named in split_keys(texts[field]))
     except Refused:
         return frozenset()
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package around it is missing
+        return False

@@ -193,6 +193,10 @@ def test_the_smaller_locks_are_parts_of_the_large_one() -> None:
     }
     large = pinned.pop("requirements.lock")
 
-    assert set(pinned) == {"requirements.build.lock", "requirements.runtime.lock"}
+    assert set(pinned) == {
+        "requirements.build.lock",
+        "requirements.runtime.lock",
+        "requirements.traced.lock",
+    }
     for name, pins in pinned.items():
         assert pins <= large, name

@@ -138,6 +138,8 @@ LIBRARIES: Final = {
     "structlog": ("telemetry/",),
     "prometheus_client": ("telemetry/",),
     "orjson": ("telemetry/", "sandbox/"),
+    "opentelemetry": ("telemetry/spans.py",),
+    "requests": ("telemetry/spans.py",),
 }
 
 

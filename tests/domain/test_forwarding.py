@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from typing import Final
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.domain.forwarding import (
-    parse_trace_id,
     sort_answer_headers,
     sort_request_headers,
     to_plain_id,
@@ -126,31 +123,3 @@ def test_what_goes_on_keeps_order_case_and_duplicates(pairs: list[tuple[bytes, b
 def test_only_a_harmless_id_may_stand_in_a_log(text: str, expected: str) -> None:
     """An id from outside is taken whole or not at all."""
     assert to_plain_id(text) == expected
-
-
-TRACE: Final = "4bf92f35" * 4
-
-
-@pytest.mark.parametrize(
-    ("traceparents", "expected"),
-    [
-        ([f"00-{TRACE}-00f067aa0ba902b7-01"], TRACE),
-        ([f"01-{TRACE}-00f067aa0ba902b7-01-future"], TRACE),
-        ([f"00-{TRACE}-00f067aa0ba902b7-01-future"], ""),
-        ([f"ff-{TRACE}-00f067aa0ba902b7-01"], ""),
-        ([f"00-{'0' * 32}-00f067aa0ba902b7-01"], ""),
-        ([f"00-{TRACE}-{'0' * 16}-01"], ""),
-        ([f"00-{'4BF92F35' * 4}-00f067aa0ba902b7-01"], ""),
-        ([f"00-{TRACE}-00f067aa0ba902b7-0x"], ""),
-        (["00-4bf9"], ""),
-        (["nonsense"], ""),
-        ([""], ""),
-        ([f"00-{TRACE}-00f067aa0ba902b7-01"] * 2, ""),
-        ([], ""),
-    ],
-)
-def test_a_trace_id_comes_from_a_valid_traceparent_only(
-    traceparents: list[str], expected: str
-) -> None:
-    """A `traceparent` that is malformed, or there twice, gives no id rather than a wrong one."""
-    assert parse_trace_id(traceparents) == expected

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from sidecar.sandbox import Sandbox, SandboxSettings
+from tests.support.collector import Collector, running_collector
 from tests.support.fleet import App, FleetPlace, SidecarProcess
 from tests.support.redis_server import RedisServer
 from tests.support.secrets_search import every_token
@@ -28,6 +29,13 @@ async def sandbox() -> AsyncGenerator[Sandbox]:
     """A local Akoya."""
     async with Sandbox(SandboxSettings(key_bits=1024)) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+async def collector() -> AsyncGenerator[Collector]:
+    """Where spans go, if a test sends any."""
+    async with running_collector() as collector:
+        yield collector
 
 
 @pytest.fixture

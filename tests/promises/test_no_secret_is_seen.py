@@ -1,4 +1,4 @@
-"""Tokens, keys and secrets are in no log, metric, answer, Redis value or spool byte."""
+"""Tokens, keys and secrets are in no log, metric, span, answer, Redis value or spool byte."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sidecar.sandbox import Fault, Sandbox, SandboxSettings
 from sidecar.service.vault import PairPlace, Vault
 from sidecar.settings import Settings, load
 from tests.promises.conftest import StartSidecar
+from tests.support.collector import Collector
 from tests.support.fleet import (
     CONTROL_KEY,
     ENCRYPTION_KEYS,
@@ -60,12 +61,14 @@ async def test_no_secret_and_no_name_is_seen_anywhere(  # noqa: PLR0913 - fixtur
     start: StartSidecar,
     app: App,
     redis_server: RedisServer,
+    collector: Collector,
 ) -> None:
     """Through a life with every kind of trouble, at debug level, in both formats."""
     place.environ = {
         "SIDECAR_LOG_LEVEL": "debug",
         "SIDECAR_LOG_FORMAT": log_format,
         "SIDECAR_CLIENT_KEYS": f"app:{CLIENT_KEY}",
+        **collector.environ,
     }
     sidecar = await start("only")
     answers: list[bytes] = []
@@ -86,13 +89,15 @@ async def test_no_secret_and_no_name_is_seen_anywhere(  # noqa: PLR0913 - fixtur
     sidecar.signal(signal.SIGTERM)
     assert await sidecar.ended() == 0
 
-    quiet = b"\n".join([sidecar.raw_log, redis_bytes, metrics, *spooled, *spool_of(place)])
+    spans = b"\n".join(collector.bodies)
+    quiet = b"\n".join([sidecar.raw_log, redis_bytes, metrics, spans, *spooled, *spool_of(place)])
     seen = b"\n".join([quiet, *answers])
 
     assert len(issued) > 8
     assert seen_in(seen, secrets_of(issued)) == []
     assert seen_in(quiet, [USER]) == []
-    assert sidecar.raw_log.count(b"token.request_failed") > 5, "the troubles were met"
+    for told in (sidecar.raw_log, spans):
+        assert told.count(b"token.request_failed") > 5, "the troubles were met"
     assert seen_in(seen + issued[-1].encode(), secrets_of(issued)), "the search itself must find"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -354,3 +355,20 @@ def test_keep_alive_needs_a_schedule_and_a_sane_span() -> None:
         "SIDECAR_KEEPALIVE_S: keeps nothing alive beside SIDECAR_REFRESH_AHEAD=off; choose one"
     ]
     assert told(KEEPALIVE_S="1") == ["SIDECAR_KEEPALIVE_S: must be 0 or at least 60"]
+
+
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter.otlp.proto.http"])
+def test_traces_without_their_library_are_refused(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra `otel` is named, before anything starts; with it, the same is accepted."""
+    assert loaded(TRACES="otlp").traces == "otlp"
+
+    for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    assert told(TRACES="otlp") == [
+        "SIDECAR_TRACES: needs the extra otel: pip install 'akoya-sidecar[otel]', or set it to off"
+    ]
+    assert loaded().traces == "off"

@@ -176,7 +176,7 @@ class SidecarProcess:
         inherited = {
             name: value
             for name, value in os.environ.items()  # noqa: TID251 - handed on to a process
-            if not name.startswith("SIDECAR_")
+            if not name.startswith(("SIDECAR_", "OTEL_"))
         }
         return inherited | {
             "SIDECAR_AKOYA_CLIENT_ID": sandbox.settings.client_id,

@@ -29,8 +29,9 @@ from sidecar.http.exchange import ProxyPorts
 from sidecar.http.listening import listen
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
-from sidecar.ports import Observer
+from sidecar.ports import Observer, Tracer
 from sidecar.service.token_source import BearerSource
+from sidecar.telemetry.tracing import NoTracer
 from tests.support.raw_http import (
     RawClient,
     RawUpstream,
@@ -145,13 +146,14 @@ def no_change(options: ProxyOptions) -> ProxyOptions:
 
 
 @asynccontextmanager
-async def running_proxy(
+async def running_proxy(  # noqa: PLR0913 - each has its test
     *script: Step,
     source: ScriptedSource | None = None,
     options: Callable[[ProxyOptions], ProxyOptions] = no_change,
     timeout_s: float = 10.0,
     listen_on: str = "127.0.0.1:0",
     upstream_port: int | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncGenerator[Rig]:
     """Serve the proxy in front of a scripted upstream."""
     source = source or ScriptedSource()
@@ -165,6 +167,7 @@ async def running_proxy(
             options=options,
             timeout_s=timeout_s,
             listen_on=listen_on,
+            tracer=tracer,
         ) as (proxy, port),
     ):
         yield Rig(proxy=proxy, upstream=upstream, source=source, observer=observer, port=port)
@@ -179,6 +182,7 @@ async def listening_proxy(  # noqa: PLR0913 - each has its test
     options: Callable[[ProxyOptions], ProxyOptions] = no_change,
     timeout_s: float = 10.0,
     listen_on: str = "127.0.0.1:0",
+    tracer: Tracer | None = None,
 ) -> AsyncGenerator[tuple[Proxy, int]]:
     """Serve the proxy with bearers of any source in front of any upstream; yield its port too."""
     asked = Upstream(
@@ -190,7 +194,11 @@ async def listening_proxy(  # noqa: PLR0913 - each has its test
         options=options(ProxyOptions(client_keys={}, client_silence_s=10.0)),
         upstream=asked,
         ports=ProxyPorts(
-            source=source, observer=observer, clock=RealClock(), entropy=FixedEntropy()
+            source=source,
+            observer=observer,
+            tracer=tracer or NoTracer(),
+            clock=RealClock(),
+            entropy=FixedEntropy(),
         ),
     )
     address = parse_address(listen_on)

@@ -51,6 +51,7 @@ from sidecar.service.sweeper import Sweeper
 from sidecar.service.token_cache import TokenCache
 from sidecar.service.use_log import UseLog
 from sidecar.service.vault import Vault
+from sidecar.telemetry.tracing import NoTracer
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_idp import ScriptedIdp
 
@@ -305,6 +306,7 @@ def _claim_parts(
         clock=world.clock,
         entropy=entropy,
         observer=observer,
+        tracer=NoTracer(),
         identity=Identity(
             replica_id=ReplicaId(f"replica-{name}"), boot_id=BootId(f"boot-{name}-{boot}")
         ),

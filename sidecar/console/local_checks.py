@@ -10,6 +10,7 @@ from typing import Final
 from sidecar.adapters.spool_disk import NEEDED_BYTES, SpoolPlace, look_at
 from sidecar.console.findings import Area, Finding, Verdict
 from sidecar.settings import Problem, Settings
+from sidecar.telemetry.tracing import trouble_of
 
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 OF_THE_CONTAINER: Final = frozenset({"overlay", "aufs"})
@@ -35,7 +36,12 @@ def configuration_problems(problems: Sequence[Problem]) -> tuple[Finding, ...]:
 
 def check_configuration(settings: Settings) -> tuple[Finding, ...]:
     """Judge settings that can be read."""
-    found = (*_authorities(settings), *_certificate(settings), *_open_doors(settings))
+    found = (
+        *_authorities(settings),
+        *_certificates(settings),
+        *_traces(settings),
+        *_open_doors(settings),
+    )
     if found:
         return found
     return (
@@ -63,20 +69,39 @@ def _authorities(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _certificate(settings: Settings) -> Iterator[Finding]:
-    if settings.control_tls_cert is None or settings.control_tls_key is None:
-        return
-    try:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(settings.control_tls_cert, settings.control_tls_key)
-    except (OSError, ValueError):
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    control = settings.control_tls_cert, settings.control_tls_key
+    connect = settings.connect_tls_cert, settings.connect_tls_key
+    for listener, (certificate, key) in (("CONTROL", control), ("CONNECT", connect)):
+        if certificate is None or _fit(certificate, key):
+            continue
         yield Finding(
             area=Area.CONFIGURATION,
-            subject="SIDECAR_CONTROL_TLS_CERT",
+            subject=f"SIDECAR_{listener}_TLS_CERT",
             verdict=Verdict.WRONG,
             found="certificate and key cannot be used together",
-            advice="give the certificate chain in PEM, and in SIDECAR_CONTROL_TLS_KEY the private "
-            "key that belongs to its first certificate",
+            advice=f"give the certificate chain in PEM, and in SIDECAR_{listener}_TLS_KEY the "
+            "private key that belongs to its first certificate",
+        )
+
+
+def _fit(certificate: str, key: str | None) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _traces(settings: Settings) -> Iterator[Finding]:
+    trouble = trouble_of(settings.traces)
+    if trouble:
+        yield Finding(
+            area=Area.CONFIGURATION,
+            subject="SIDECAR_TRACES",
+            verdict=Verdict.WRONG,
+            found=trouble,
+            advice="see the variables of OpenTelemetry's SDK; `run` ends with 78 as it is",
         )
 
 

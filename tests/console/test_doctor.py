@@ -159,14 +159,29 @@ def wrong_authority(ward: Ward) -> None:
     ward.set(CA_FILE=str(ward.directory / "ca.pem"))
 
 
-def wrong_certificate(ward: Ward) -> None:
+def two_certificates(ward: Ward) -> None:
     for name in ("one", "other"):
         made = trustme.CA().issue_cert("localhost")
         made.private_key_and_cert_chain_pem.write_to_path(str(ward.directory / f"{name}.pem"))
         made.private_key_pem.write_to_path(str(ward.directory / f"{name}.key"))
+
+
+def wrong_certificate(ward: Ward) -> None:
+    two_certificates(ward)
     ward.set(
         CONTROL_TLS_CERT=str(ward.directory / "one.pem"),
         CONTROL_TLS_KEY=str(ward.directory / "other.key"),
+    )
+
+
+def wrong_certificate_of_pages(ward: Ward) -> None:
+    two_certificates(ward)
+    ward.set(
+        CONNECT_LISTEN="127.0.0.1:8443",
+        CONNECT_URL="https://connect.example.com",
+        CONNECT_RETURN_TO="https://app.example.com/banks",
+        CONNECT_TLS_CERT=str(ward.directory / "one.pem"),
+        CONNECT_TLS_KEY=str(ward.directory / "other.key"),
     )
 
 
@@ -184,6 +199,13 @@ def plain_control(ward: Ward) -> None:
         (unknown_variable, "configuration", "SIDECAR_UPSTRAEM_TIMEOUT_S", "wrong", "reference"),
         (wrong_authority, "configuration", "SIDECAR_CA_FILE", "wrong", "in PEM"),
         (wrong_certificate, "configuration", "SIDECAR_CONTROL_TLS_CERT", "wrong", "private key"),
+        (
+            wrong_certificate_of_pages,
+            "configuration",
+            "SIDECAR_CONNECT_TLS_CERT",
+            "wrong",
+            "SIDECAR_CONNECT_TLS_KEY the private key",
+        ),
         (open_proxy, "configuration", "SIDECAR_ALLOW_UNAUTHENTICATED", "risky", "CLIENT_KEYS"),
         (plain_control, "configuration", "SIDECAR_ALLOW_PLAINTEXT_CONTROL", "risky", "TLS_CERT"),
         (spool_in_memory, "spool", "filesystem", "wrong", "mount a volume"),

@@ -97,6 +97,20 @@ class _AheadClock:
         return self._clock.elapsed_s()
 
 
+async def test_a_variable_that_opentelemetry_does_not_accept_is_found(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With traces on, a start would end with 78; with traces off it is nobody's business."""
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    assert (await ward.examine()).code == 0
+
+    ward.set(TRACES="otlp")
+
+    seen = await ward.examine()
+    assert set(seen.troubles) == {("configuration", "SIDECAR_TRACES")}
+    assert "OTEL_" in seen.troubles["configuration", "SIDECAR_TRACES"]["found"]
+
+
 async def test_a_clock_that_is_wrong_is_found(ward: Ward) -> None:
     """Against the store and against Akoya, and which of the two is late."""
     seen = await ward.examine(clock=_AheadClock())

@@ -139,16 +139,18 @@ def test_whatever_follows_a_loss_is_explained_by_it() -> None:
     assert causes(Story(presentations=(dropped, then(10.5)))) == [RepeatCause.AFTER_LOSS]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [("dropped", RepeatCause.AFTER_LOSS), ("sent", RepeatCause.UNEXPLAINED)],
 )
-def test_a_claim_is_over_that_lost_its_answer_and_then_failed(
-    answer: str, cause: RepeatCause
+def test_a_claim_is_over_whose_presentations_bought_nothing_that_lasts(
+    answer: str, cause: RepeatCause, *, is_first: bool
 ) -> None:
-    """A 503 to its repetition ends it; what it had bought before must be lost as well."""
-    bought = sent("t0", tag("a", 10.0), buys="t1", answer=answer)
-    failed = replace(UNPROCESSED, seq=2, tag=replace(tag("a", 10.2), attempt=2), answered_s=10.3)
+    """Of two presentations one bought a successor; whether anybody can hold it decides."""
+    first, second = tag("a", 10.0), replace(tag("a", 10.2), attempt=2)
+    bought = sent("t0", first if is_first else second, buys="t1", answer=answer, seq=1)
+    failed = replace(UNPROCESSED, tag=second if is_first else first, seq=2, answered_s=10.3)
     story = Story(presentations=(bought, failed, then(20.0)))
 
     assert causes(story)[-1] is cause

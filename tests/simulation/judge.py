@@ -7,6 +7,7 @@ work when. It must not know the rules by which a sidecar decides.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from sidecar.domain.record import DEAD_STATES, GrantId, GrantKey, GrantRecord, GrantState
@@ -175,13 +176,19 @@ class Judge:
         return sending.lease.at_s - self._fleet.clock.wall_s + self._fleet.clock.running_s
 
     def _is_probed(self, earlier: Sending, later: Sending) -> bool:
-        """Whether a claim was taken over in between: at once, or by one that came to nothing."""
+        """Whether a claim was taken over: at once, or by one that came to nothing.
+
+        Its owner may have stood still before its first byte, and present the token only then.
+        """
+        assert earlier.lease is not None
         assert later.lease is not None
+        own = replace(earlier.lease, former=None)
         offset_s = self._fleet.clock.wall_s - self._fleet.clock.running_s
         return any(
             lease.is_probe
             and lease.token == later.token
-            and earlier.at_s + offset_s <= lease.at_s <= later.lease.at_s
+            and lease.at_s <= later.lease.at_s
+            and (earlier.at_s + offset_s <= lease.at_s or lease.former == own)
             for lease in self._story.watch.leases.values()
         )
 

@@ -99,7 +99,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unchanged:
-    """The imported pair is the stored one."""
+    """The imported pair is the stored one, or what became of it."""
 
     record: GrantRecord
 
@@ -113,7 +113,7 @@ class GrantExists:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentSuperseded:
-    """A newer consent of the same grant was stored meanwhile."""
+    """A newer consent of the same grant, or a revocation of this one, came in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

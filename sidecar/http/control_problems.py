@@ -69,7 +69,7 @@ CONTROL_PROBLEMS: Final[Mapping[ControlReason, tuple[int, str]]] = {
     ),
     ControlReason.CONSENT_SUPERSEDED: (
         409,
-        "A newer consent of this user was stored meanwhile, and stands.",
+        "A newer consent of this user, or a revocation of this one, came in between and stands.",
     ),
     ControlReason.PURGE_TOO_EARLY: (
         409,

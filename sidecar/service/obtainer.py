@@ -34,6 +34,7 @@ from sidecar.domain.record import (
     ConsentId,
     GrantKey,
     GrantRecord,
+    GrantState,
 )
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import PairReceived
@@ -101,19 +102,18 @@ class Obtainer:
         """Store tokens that were obtained elsewhere, unless a live grant stands against it.
 
         A consent that is stored meanwhile wins: nobody who gave the order knew of it. A repetition
-        of the order is the same consent, so that a copy which turns up late changes nothing.
+        of the order is the same consent: nothing comes of one, or of a copy, that turns up late,
+        whatever has become of the token by then.
         """
         grant = self._parts.vault.grant_id(order.key)
-        fingerprint = self._parts.vault.fingerprint(order.tokens.refresh_token)
         try:
             former = await self._parts.store.read(grant)
         except StoreUnavailable:
             return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
-        if former is not None and not former.state.is_dead:
-            if former.pair.fingerprint == fingerprint:
-                return Unchanged(record=former)
-            if not (order.is_replacing or _is_newer(order, former)):
-                return GrantExists(record=former)
+        if former is not None:
+            refused = self._stands_against(order, former)
+            if refused is not None:
+                return refused
         newcomer = _Newcomer(
             key=order.key,
             former=former,
@@ -127,11 +127,31 @@ class Obtainer:
         arrival = _Arrival(key=order.key, former=former, received=received, is_import=True)
         return self._conclude(arrival, verdict)
 
+    def _stands_against(
+        self, order: Import, former: GrantRecord
+    ) -> Unchanged | GrantExists | ConsentSuperseded | None:
+        """Return why a record is not to be replaced by the order, or ``None``."""
+        is_repeated = former.pair.consent.id.startswith(self._origin_of(order))
+        if former.state.is_dead:
+            is_revoked = former.state in (GrantState.REVOKING, GrantState.REVOKED)
+            return ConsentSuperseded() if is_repeated and is_revoked else None
+        fingerprint = self._parts.vault.fingerprint(order.tokens.refresh_token)
+        if is_repeated or former.pair.fingerprint == fingerprint:
+            return Unchanged(record=former)
+        if order.is_replacing or _is_newer(order, former):
+            return None
+        return GrantExists(record=former)
+
     def _consent_of_import(self, order: Import, former: GrantRecord | None) -> ConsentId:
         """Name the consent after the token and what it replaces: whoever repeats it means it."""
         replaced = "" if former is None else former.pair.consent.id
-        named = f"import {replaced} {order.tokens.refresh_token.reveal()}"
-        return ConsentId(self._parts.vault.fingerprint(Secret(named)))
+        named = self._parts.vault.fingerprint(Secret(f"replaces {replaced}"))
+        return ConsentId(f"{self._origin_of(order)}{named}")
+
+    def _origin_of(self, order: Import) -> str:
+        """Return what the names of all consents begin with that come of this token."""
+        token = order.tokens.refresh_token.reveal()
+        return f"{self._parts.vault.fingerprint(Secret(f'import {token}'))}-"
 
     def _conclude(self, arrival: _Arrival, verdict: CommitVerdict) -> Stored | ConsentSuperseded:
         if not isinstance(verdict, Committed | Duplicate):

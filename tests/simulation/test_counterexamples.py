@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.domain.outcomes import ConsentSuperseded, Stored
+import pytest
+
+from sidecar.domain.outcomes import ConsentSuperseded, Stored, Unchanged
 from sidecar.domain.record import GrantState
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenRefused
 from sidecar.service.obtainer import Import
@@ -111,4 +113,49 @@ async def test_an_import_that_is_repeated_after_a_death_is_the_same_consent() ->
     assert fleet.record(other).state is GrantState.ACTIVE
     assert fleet.stored_token(other) == fleet.idp.live_token(KEY)
     await asyncio.gather(importing, return_exceptions=True)
+    await fleet.end()
+
+
+@pytest.mark.parametrize("is_replacing", [False, True])
+@in_virtual_time
+async def test_an_import_that_is_repeated_after_a_refresh_brings_no_spent_token_back(
+    *, is_replacing: bool
+) -> None:
+    """I8: who never heard that it was taken repeats it; the grant has moved on, and stays."""
+    fleet = Fleet()
+    peer = await fleet.peer()
+    tokens = fleet.idp.pair_for_somebody_else(KEY)
+    order = Import(key=KEY, tokens=tokens, consented_at_ms=None, is_replacing=is_replacing)
+    assert isinstance(await peer.take_over(order), Stored)
+    await asyncio.sleep(fleet.idp.life_s)
+    assert isinstance(await peer.ask(), TokenFound)
+    await peer.rest()
+
+    assert isinstance(await peer.take_over(order), Unchanged)
+
+    assert fleet.record(peer).pair.generation == 1
+    assert fleet.stored_token(peer) == fleet.idp.live_token(KEY)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_import_that_is_repeated_after_a_revocation_undoes_nothing() -> None:
+    """I11: seed 5114; the order is older than the word that ended its consent."""
+    fleet = Fleet()
+    peer = await fleet.peer()
+    tokens = fleet.idp.pair_for_somebody_else(KEY)
+    order = Import(key=KEY, tokens=tokens, consented_at_ms=None, is_replacing=False)
+    assert isinstance(await peer.take_over(order), Stored)
+    await peer.revoke()
+
+    assert await peer.take_over(order) == ConsentSuperseded()
+
+    assert fleet.is_revoked(peer)
+    again = Import(
+        key=KEY,
+        tokens=fleet.idp.pair_for_somebody_else(KEY),
+        consented_at_ms=None,
+        is_replacing=False,
+    )
+    assert isinstance(await peer.take_over(again), Stored), "another token is another consent"
     await fleet.end()

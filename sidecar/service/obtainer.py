@@ -143,10 +143,15 @@ class Obtainer:
         return GrantExists(record=former)
 
     def _consent_of_import(self, order: Import, former: GrantRecord | None) -> ConsentId:
-        """Name the consent after the token and what it replaces: whoever repeats it means it."""
-        replaced = "" if former is None else former.pair.consent.id
-        named = self._parts.vault.fingerprint(Secret(f"replaces {replaced}"))
-        return ConsentId(f"{self._origin_of(order)}{named}")
+        """Name the consent after its token alone: whoever repeats the order means the same.
+
+        Only where this very token was imported before, and its consent died, is it another one.
+        """
+        origin = self._origin_of(order)
+        if former is None or not former.pair.consent.id.startswith(origin):
+            return ConsentId(origin)
+        died = self._parts.vault.fingerprint(Secret(f"died {former.pair.consent.id}"))
+        return ConsentId(f"{origin}{died}")
 
     def _origin_of(self, order: Import) -> str:
         """Return what the names of all consents begin with that come of this token."""

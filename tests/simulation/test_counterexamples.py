@@ -159,3 +159,54 @@ async def test_an_import_that_is_repeated_after_a_revocation_undoes_nothing() ->
     )
     assert isinstance(await peer.take_over(again), Stored), "another token is another consent"
     await fleet.end()
+
+
+@in_virtual_time
+async def test_an_import_that_two_sidecars_carry_out_is_one_consent() -> None:
+    """I8: seed 8331; the second saw what the first had not, and its copy turns up late."""
+    fleet = Fleet()
+    doomed, other = await fleet.peer("b"), await fleet.peer("a")
+    await other.obtain()
+    order = Import(
+        key=KEY,
+        tokens=fleet.idp.pair_for_somebody_else(KEY),
+        consented_at_ms=fleet.store.now_ms + 60_000,
+        is_replacing=False,
+    )
+    doomed.life.dies_at = "before Commit"
+    importing = asyncio.ensure_future(doomed.take_over(order))
+    await doomed.died()
+    fleet.restart_store({})
+    assert isinstance(await other.take_over(order), Stored)
+    await asyncio.sleep(fleet.idp.life_s)
+    await other.ask()
+    await other.rest()
+
+    await doomed.start()
+    await asyncio.sleep(5)
+
+    assert fleet.record(other).pair.generation == 1
+    assert fleet.stored_token(other) == fleet.idp.live_token(KEY)
+    await asyncio.gather(importing, return_exceptions=True)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_import_brings_a_grant_back_that_was_invalidated() -> None:
+    """The same token once more, after a client's word that its consent was gone, is a new one."""
+    fleet = Fleet()
+    peer = await fleet.peer()
+    order = Import(
+        key=KEY,
+        tokens=fleet.idp.pair_for_somebody_else(KEY),
+        consented_at_ms=None,
+        is_replacing=False,
+    )
+    assert isinstance(await peer.take_over(order), Stored)
+    await peer.invalidate()
+
+    assert isinstance(await peer.take_over(order), Stored)
+
+    assert fleet.record(peer).state is GrantState.ACTIVE
+    assert isinstance(await peer.ask(), TokenFound)
+    await fleet.end()

@@ -47,7 +47,7 @@ from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
 from sidecar.domain.tracing import SpanName, TraceParent
 from sidecar.ports import Observer
 from sidecar.telemetry.lines import LINES, fields_of
-from sidecar.telemetry.redaction import redact
+from sidecar.telemetry.redaction import is_suspect, redact
 
 PREFIX: Final = "sidecar."
 ERROR_TYPE: Final = "error.type"
@@ -208,7 +208,10 @@ def _is_claim(span: Span) -> bool:
 
 
 def _attributes(event: Event) -> Mapping[str, Attribute]:
+    fields = fields_of(event)
+    if is_suspect(",".join(map(str, fields.values())), fields):
+        fields = redact(fields)
     return {
         PREFIX + name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in redact(fields_of(event)).items()
+        for name, value in fields.items()
     }

@@ -204,7 +204,8 @@ def test_the_service_can_be_given_another_name(monkeypatch: pytest.MonkeyPatch) 
     """OpenTelemetry's own variable wins."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "tokens")
     tracer = open_otlp_tracer(version="1")
-    resource = tracer._provider.resource  # no span is made: the exporter would go on trying
+    # No span is made to ask: the exporter would go on trying to send it.
+    resource = tracer._provider.resource  # pyright: ignore[reportPrivateUsage]
     tracer.close()
 
     assert resource.attributes["service.name"] == "tokens"

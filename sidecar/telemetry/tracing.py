@@ -69,26 +69,27 @@ def open_tracer(
     """
     if traces == "off":
         return NoTracer(), behind
-    try:
-        from sidecar.telemetry import spans  # noqa: PLC0415 - optional, and slow to import
+    tracer = _open_otlp(version=version)
+    from sidecar.telemetry import spans  # noqa: PLC0415 - as below
 
-        tracer = spans.open_otlp_tracer(version=version)
-    except Exception as error:  # noqa: BLE001 - of whatever class OpenTelemetry makes it
-        raise TracesRefused(error) from None
     return tracer, spans.SpanObserver(behind=behind, failed=failed)
 
 
 def trouble_of(traces: Traces) -> str:
     """Return why traces could not be sent like this, or ``""``; opens a tracer and lets it go."""
+    if traces == "off":
+        return ""
     try:
-        tracer, _ = open_tracer(traces, version="", behind=_Nobody(), failed=lambda: None)
+        _open_otlp(version="").close()
     except TracesRefused as refused:
         return str(refused)
-    tracer.close()
     return ""
 
 
-@final
-class _Nobody:
-    def observe(self, event: object) -> None:
-        """Let it pass."""
+def _open_otlp(*, version: str) -> Tracer:
+    try:
+        from sidecar.telemetry import spans  # noqa: PLC0415 - optional, and slow to import
+
+        return spans.open_otlp_tracer(version=version)
+    except Exception as error:  # noqa: BLE001 - of whatever class OpenTelemetry makes it
+        raise TracesRefused(error) from None

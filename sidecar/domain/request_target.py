@@ -27,6 +27,12 @@ PRODUCTS: Final = frozenset(
 )
 OTHER_PRODUCT: Final = "other"
 
+
+def to_known_product(name: str) -> str:
+    """Return the product of this name, or `OTHER_PRODUCT`: nobody can make labels up."""
+    return name if name in PRODUCTS else OTHER_PRODUCT
+
+
 _PROVIDER_MAX_LENGTH: Final = 128
 _PROVIDER_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
@@ -82,7 +88,7 @@ def parse_target(raw: str) -> Target | Refused:
     product = segments[1]
     return Target(
         raw=raw,
-        product=product if product in PRODUCTS else OTHER_PRODUCT,
+        product=to_known_product(product),
         provider=segments[3],
     )
 

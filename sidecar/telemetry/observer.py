@@ -12,7 +12,7 @@ from sidecar.domain import events as ev
 from sidecar.domain.events import CommitAnswer, Event, Mend, Outcome
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantState
-from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
+from sidecar.domain.request_target import to_known_product
 from sidecar.telemetry.catalogue import GRANTS, code_class
 from sidecar.telemetry.lines import LINES, fields_of, level_of
 from sidecar.telemetry.logging import Log
@@ -125,7 +125,7 @@ class TelemetryObserver:
         match event:
             case ev.RequestCompleted():
                 metrics.requests_in_flight.add(-1)
-                product = event.product if event.product in PRODUCTS else OTHER_PRODUCT
+                product = to_known_product(event.product)
                 metrics.requests.add(product, event.outcome, code_class(event.status))
                 metrics.request_duration.observe(event.duration_s, event.outcome)
                 overhead_s = max(0.0, event.duration_s - event.upstream_duration_s)

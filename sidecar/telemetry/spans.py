@@ -43,7 +43,7 @@ from sidecar.domain.events import (
     UpstreamAnswered,
     UpstreamClass,
 )
-from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
+from sidecar.domain.request_target import to_known_product
 from sidecar.domain.tracing import SpanName, TraceParent
 from sidecar.ports import Observer
 from sidecar.telemetry.lines import LINES, fields_of
@@ -193,8 +193,7 @@ def _tell(span: Span, event: Event) -> None:
 
 
 def _tell_end(span: Span, event: RequestCompleted, attributes: Mapping[str, Attribute]) -> None:
-    product = event.product if event.product in PRODUCTS else OTHER_PRODUCT
-    span.update_name(f"{SpanName.PROXY} {product}")
+    span.update_name(f"{SpanName.PROXY} {to_known_product(event.product)}")
     span.set_attributes({name: attributes[name] for name in attributes.keys() - _SHOWN_ANYWAY})
     span.set_attribute("http.request.method", attributes[f"{PREFIX}method"])
     span.set_attribute("http.response.status_code", event.status)

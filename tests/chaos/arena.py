@@ -29,7 +29,7 @@ SETTLES_WITHIN_S: Final = 120.0
 REPLAYS_PROGRESS_WITHIN_S: Final = 2.0
 ASKS_EVERY_S: Final = 1.0
 COUNTS_EVERY_S: Final = 2.0
-PATIENCE: Final = 30
+PATIENCE: Final = 60
 """After so many times the plan's time nobody waits any more for claims that do not come."""
 RESTING: Final = "active"
 UNDECIDED: Final = frozenset({"leased", "sending", "in_doubt"})

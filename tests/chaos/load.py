@@ -25,8 +25,9 @@ TWINS: Final = 0.1
 """Share of the wishes that go to two sidecars at once."""
 DATA_CALLS: Final = 0.03
 """Share of the wishes that come as a data call whose bearer has ended."""
-DOOR_CLOSED_S: Final = 0.3
-"""How long a caller stays away from a sidecar that is down: knocking takes the cores from it."""
+SENT_AWAY_S: Final = 0.3
+"""How long a caller stays away that met a closed door or was told 503: knocking takes the cores."""
+SENT_AWAY: Final = 503
 _HEADERS: Final = {"Authorization": f"Bearer {CONTROL_KEY}"}
 
 
@@ -124,7 +125,9 @@ class Load:
                 method, url, headers=headers, timeout=patience
             ) as answer:
                 await answer.read()
+            if answer.status == SENT_AWAY:
+                await asyncio.sleep(SENT_AWAY_S)
         except aiohttp.ClientConnectorError:
-            await asyncio.sleep(DOOR_CLOSED_S)
+            await asyncio.sleep(SENT_AWAY_S)
         except (aiohttp.ClientError, TimeoutError):
             return

@@ -8,10 +8,10 @@ PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants failover demo sandbox run proofs model bench bench-grants soak docs picture-status lock compose-keys clean
+.PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants failover demo sandbox run proofs model bench bench-grants soak docs picture-status picture-dashboard lock compose-keys clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make setup PYTHON=python3.11"; exit 1; }
@@ -95,6 +95,10 @@ soak: $(STAMP) ## an hour of normal load under the real alerts (ARGS="--minutes 
 picture-status: $(STAMP) ## take the picture of the status page that the documents show
 	@.ci/needs chromium
 	$(BIN)/python -m tests.pictures.status_page
+
+picture-dashboard: $(STAMP) ## take the picture of the dashboard: a quarter of an hour of a fleet whose bank fails
+	@.ci/needs chromium prometheus npm
+	$(BIN)/python -m tests.pictures.dashboard $(ARGS)
 
 docs: $(STAMP) ## write anew what is made from the code: the reference pages, the dashboard, the rules for Kubernetes
 	for page in configuration metrics log-events errors; do $(BIN)/python -m sidecar reference $$page > docs/reference/$$page.md || exit 1; done

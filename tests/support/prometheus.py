@@ -34,24 +34,28 @@ class Sample:
 
 @final
 class Prometheus:
-    """One server process with its data in `directory`; runs inside `async with`."""
+    """One server process with its data in `directory`; runs inside `async with`.
+
+    Attributes:
+        url: Its address, without a path.
+    """
 
     def __init__(self, directory: Path, *, rules: Mapping[str, str], interval_ms: int) -> None:
         """Take the rule files by name; it evaluates every `interval_ms` and scrapes half as often.
 
         So a busy machine has some time to answer a scrape before it counts as down.
         """
+        self.url = ""
         self._directory = directory
         self._targets = directory / "targets.json"
         self._interval_ms = interval_ms
         self._rules = rules
-        self._url = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
         port = free_port()
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         self._write_configuration()
         self._session = aiohttp.ClientSession()
         with (self._directory / "prometheus.log").open("ab") as log:
@@ -93,7 +97,7 @@ class Prometheus:
             AssertionError: Prometheus does not take it for one.
         """
         parameters = {"query": expression}
-        async with self._session.get(f"{self._url}/api/v1/query", params=parameters) as answer:
+        async with self._session.get(f"{self.url}/api/v1/query", params=parameters) as answer:
             document: Any = await answer.json()
         assert document["status"] == "success", f"{expression}: {document}"
         result = document["data"]["result"]
@@ -144,7 +148,7 @@ class Prometheus:
         assert self._process is not None
         assert self._process.poll() is None, (self._directory / "prometheus.log").read_text()
         try:
-            async with self._session.get(f"{self._url}/-/ready") as answer:
+            async with self._session.get(f"{self.url}/-/ready") as answer:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False

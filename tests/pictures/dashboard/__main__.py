@@ -1,0 +1,144 @@
+"""Takes the picture of the dashboard: a fleet at work, one of whose banks fails for a while.
+
+`python -m tests.pictures.dashboard` lets two sidecars work under a real Prometheus and writes
+`docs/images/dashboard.png`. Grafana's own panel library, which npm fetches, draws the dashboard
+file (`panels.jsx`): no Grafana has to be at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from sidecar.adapters.system import SystemClock
+from sidecar.reference.dashboard import dashboard
+from tests.operations import troubles
+from tests.operations.watched_fleet import Plan, WatchedFleet, watched_fleet
+from tests.support.phone import Login, phone
+from tests.support.wait import eventually
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[2]
+PICTURE: Final = ROOT / "docs" / "images" / "dashboard.png"
+WORKSHOP: Final = ROOT / "build" / "dashboard-picture"
+"""Where npm puts what draws."""
+
+MINUTES: Final = 15.0
+ROWS: Final = 2
+STEP_S: Final = 5
+"""Between two scrapes, and between two points of a line."""
+
+AT_WORK: Final = Plan(factor=1, interval_ms=STEP_S * 500, id_token_life_s=120, is_refreshing=False)
+CALM: Final = 0.5
+"""Share of the time before the bank fails; it fails for half of what is left."""
+
+DRAWN_WITHIN_S: Final = 60.0
+WIDTH: Final = 1632
+HEIGHT: Final = 900
+
+
+def build() -> Path:
+    """Return a directory with the page that draws."""
+    WORKSHOP.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json", ".npmrc", "panels.jsx"):
+        shutil.copy(HERE / name, WORKSHOP)
+    for command in (["npm", "ci"], ["npm", "run", "--silent", "build"]):
+        subprocess.run(command, cwd=WORKSHOP, check=True)
+    page = WORKSHOP / "page"
+    shutil.copy(HERE / "index.html", page)
+    (page / "dashboard.json").write_text(dashboard())
+    return page
+
+
+async def live(fleet: WatchedFleet, *, seconds: float) -> None:
+    """Let the time pass, and in the middle of it a bank fail."""
+    await asyncio.sleep(seconds * CALM)
+    await troubles.data_calls_fail(fleet)
+    await troubles.a_bank_is_sick(fleet)
+    await asyncio.sleep(seconds * (1 - CALM) / 2)
+    fleet.world.sandbox.faults.delete()
+    await asyncio.sleep(seconds * (1 - CALM) / 2)
+
+
+@asynccontextmanager
+async def served(directory: Path) -> AsyncGenerator[str]:
+    """Serve a directory; the address."""
+    app = web.Application()
+    app.router.add_static("/", directory)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield site.name
+    finally:
+        await runner.cleanup()
+
+
+async def photograph(url: str, profile: Path) -> bytes:
+    """Return what a desktop shows of a page once it says that everything is drawn."""
+    async with phone(profile, login=Login(name="", password="")) as page:
+        await page.ask("Emulation.setScriptExecutionDisabled", value=False)
+        await page.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=WIDTH,
+            height=HEIGHT,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        await page.open(url)
+        await eventually(
+            lambda: page.value("document.title"),
+            lambda title: title != "drawing",
+            within_s=DRAWN_WITHIN_S,
+            what="the dashboard to be drawn",
+        )
+        assert (title := await page.value("document.title")) == "drawn", title
+        return await page.picture()
+
+
+async def take(directory: Path, page: Path, *, minutes: float) -> bytes:
+    """Return the picture of so many minutes."""
+    (directory / "fleet").mkdir()
+    (directory / "profile").mkdir()
+    seconds = minutes * 60
+    async with watched_fleet(directory / "fleet", AT_WORK) as fleet, served(page) as address:
+        await live(fleet, seconds=seconds)
+        end_s = int(SystemClock().now_s())
+        view = {
+            "prometheus": fleet.prometheus.url,
+            "start": end_s - int(seconds),
+            "end": end_s,
+            "step": STEP_S,
+            "rows": ROWS,
+        }
+        return await photograph(f"{address}/index.html?{urlencode(view)}", directory / "profile")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the picture."""
+    parser = argparse.ArgumentParser(prog="make picture-dashboard", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of which it shows")
+    minutes = parser.parse_args(arguments).minutes
+    page = build()
+    with tempfile.TemporaryDirectory(prefix="sidecar-picture-") as directory:
+        picture = asyncio.run(take(Path(directory), page, minutes=minutes))
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_bytes(picture)
+    sys.stdout.write(f"{PICTURE.name}: {len(picture)} bytes\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

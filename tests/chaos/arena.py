@@ -106,7 +106,7 @@ class Arena:
         targets = Targets(
             sidecars=self._sidecars, lines=self._lines, redis=self._redis, session=self._session
         )
-        trouble = Trouble(targets, mode=self._plan.mode, chance=self._chance)
+        trouble = Trouble(targets, plan=self._plan, chance=self._chance)
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run())
             await trouble.run(self._enough())

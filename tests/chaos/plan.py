@@ -80,6 +80,7 @@ class Plan:
         until_claims: They go on going wrong until there were so many claims.
         dropped: Chance that an answer is thrown away after its token was rotated.
         slowness: Chance that an answer takes 0.5 to 3.5 s.
+        rarity: How many times as long as in a quick run it is from one trouble to the next.
         mutant: One of `tests.chaos.mutants`, or ``None`` for the sidecar as it is.
     """
 
@@ -92,6 +93,7 @@ class Plan:
     until_claims: int = 0
     dropped: float = 0.0
     slowness: float = 0.003
+    rarity: float = 1.0
     seed: int = 1
     mutant: str | None = None
 

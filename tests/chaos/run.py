@@ -35,6 +35,7 @@ LONG: Final = replace(
     users=10_000,
     until_claims=100_000,
     dropped=0.001,
+    rarity=3.0,
     goals=Goals(claims=100_000, kills=100),
 )
 FORMS: Final = {"quick": QUICK, "short": SHORT, "long": LONG}

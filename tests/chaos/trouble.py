@@ -15,7 +15,7 @@ from typing import Final, final
 import aiohttp
 
 from tests.chaos.forgetful_redis import ForgetfulRedis
-from tests.chaos.plan import Mode
+from tests.chaos.plan import Mode, Plan
 from tests.chaos.redis_line import RedisLine
 from tests.chaos.sidecars import ChaosSidecar
 
@@ -58,10 +58,11 @@ class Targets:
 class Trouble:
     """Hurts the targets for a while, then makes everything well."""
 
-    def __init__(self, targets: Targets, *, mode: Mode, chance: random.Random) -> None:
+    def __init__(self, targets: Targets, *, plan: Plan, chance: random.Random) -> None:
         self.tally = Tally()
         self._targets = targets
-        self._mode = mode
+        self._mode = plan.mode
+        self._rarity = plan.rarity
         self._chance = chance
         self._is_over = False
         self._starting: set[str] = set()
@@ -84,9 +85,12 @@ class Trouble:
     async def _wait(self, bounds: tuple[float, float]) -> None:
         await asyncio.sleep(self._chance.uniform(*bounds))
 
+    async def _wait_for_the_next(self, bounds: tuple[float, float]) -> None:
+        await asyncio.sleep(self._chance.uniform(*bounds) * self._rarity)
+
     async def _kill(self, group: asyncio.TaskGroup) -> None:
         """Kill one that serves, or, where none does, one that is about to."""
-        await self._wait(KILLS_EVERY_S)
+        await self._wait_for_the_next(KILLS_EVERY_S)
         alive = [one for one in self._targets.sidecars if one.is_alive]
         ready = [one for one in alive if one.name not in self._starting]
         if self._is_over or not alive:
@@ -105,7 +109,7 @@ class Trouble:
             self._starting.discard(sidecar.name)
 
     async def _stop(self, _: asyncio.TaskGroup) -> None:
-        await self._wait(STOPS_EVERY_S)
+        await self._wait_for_the_next(STOPS_EVERY_S)
         ready = [
             one
             for one in self._targets.sidecars
@@ -120,7 +124,7 @@ class Trouble:
         sidecar.go_on()
 
     async def _hole(self, _: asyncio.TaskGroup) -> None:
-        await self._wait(HOLES_EVERY_S)
+        await self._wait_for_the_next(HOLES_EVERY_S)
         line = self._chance.choice(self._targets.lines)
         if self._is_over or line.is_cut:
             return
@@ -130,7 +134,7 @@ class Trouble:
         line.mend(delivers=self._chance.random() < 0.5)
 
     async def _kill_redis(self, _: asyncio.TaskGroup) -> None:
-        await self._wait(REDIS_KILLS_EVERY_S)
+        await self._wait_for_the_next(REDIS_KILLS_EVERY_S)
         if self._is_over:
             return
         redis, is_lossy = self._targets.redis, self._mode is Mode.LOSSY

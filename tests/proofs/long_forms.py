@@ -194,6 +194,6 @@ def _cheap(where: str, seen: Herd) -> tuple[Goal, ...]:
         exactly("served", seen.served, 10_000),
         exactly("put off", seen.put_off, 0),
         at_most("p99 of waiting", seen.waited_p99_s, IDP_LATENCY_S + 0.5, unit=" s"),
-        at_most("Redis calls", seen.store_calls, 200),
+        at_most("Redis calls of a sidecar", seen.store_calls, 200),
         at_most("memory", seen.grown_mib, 100, unit=" MiB"),
     )

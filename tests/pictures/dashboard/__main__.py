@@ -24,7 +24,8 @@ from aiohttp import web
 from sidecar.adapters.system import SystemClock
 from sidecar.reference.dashboard import dashboard
 from tests.operations import troubles
-from tests.operations.watched_fleet import Plan, WatchedFleet, watched_fleet
+from tests.operations.soak import REAL_TIME
+from tests.operations.watched_fleet import WatchedFleet, watched_fleet
 from tests.support.phone import Login, phone
 from tests.support.wait import eventually
 
@@ -36,10 +37,9 @@ WORKSHOP: Final = ROOT / "build" / "dashboard-picture"
 
 MINUTES: Final = 15.0
 ROWS: Final = 2
-STEP_S: Final = 5
+STEP_S: Final = 2 * REAL_TIME.interval_ms // 1000
 """Between two scrapes, and between two points of a line."""
 
-AT_WORK: Final = Plan(factor=1, interval_ms=STEP_S * 500, id_token_life_s=120, is_refreshing=False)
 CALM: Final = 0.5
 """Share of the time before the bank fails; it fails for half of what is left."""
 
@@ -113,7 +113,7 @@ async def take(directory: Path, page: Path, *, minutes: float) -> bytes:
     (directory / "fleet").mkdir()
     (directory / "profile").mkdir()
     seconds = minutes * 60
-    async with watched_fleet(directory / "fleet", AT_WORK) as fleet, served(page) as address:
+    async with watched_fleet(directory / "fleet", REAL_TIME) as fleet, served(page) as address:
         await live(fleet, seconds=seconds)
         end_s = int(SystemClock().now_s())
         view = {

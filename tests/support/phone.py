@@ -19,8 +19,6 @@ from sidecar.http.status_answers import REFRESH_S
 from tests.support.browser import ChromiumProcess, DevTools
 from tests.support.wait import until
 
-WIDTH: Final = 390
-HEIGHT: Final = 844
 START_WITHIN_S: Final = 60
 LOAD_WITHIN_S: Final = 20
 
@@ -31,6 +29,21 @@ class Login:
 
     name: str
     password: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """What a page is shown on; `scale` is how many of its dots make a pixel of the page."""
+
+    width: int
+    height: int
+    scale: int
+    is_mobile: bool
+    runs_scripts: bool
+
+
+WIDTH: Final = 390
+PHONE: Final = Screen(width=WIDTH, height=844, scale=2, is_mobile=True, runs_scripts=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +112,7 @@ class Phone:
 
 
 @asynccontextmanager
-async def phone(directory: Path, *, login: Login) -> AsyncGenerator[Phone]:
+async def phone(directory: Path, *, login: Login, screen: Screen = PHONE) -> AsyncGenerator[Phone]:
     """Start a browser with an empty profile in `directory`; it is gone when the block is."""
     process = ChromiumProcess(directory)
     process.start()
@@ -119,14 +132,16 @@ async def phone(directory: Path, *, login: Login) -> AsyncGenerator[Phone]:
             tools = DevTools(socket)
             reading = group.create_task(tools.read())
             try:
-                yield await _new_page(tools, login=login, group=group)
+                yield await _new_page(tools, login=login, screen=screen, group=group)
             finally:
                 reading.cancel()
     finally:
         process.stop()
 
 
-async def _new_page(tools: DevTools, *, login: Login, group: asyncio.TaskGroup) -> Phone:
+async def _new_page(
+    tools: DevTools, *, login: Login, screen: Screen, group: asyncio.TaskGroup
+) -> Phone:
     made = await tools.ask("Target.createTarget", url="about:blank")
     attached = await tools.ask("Target.attachToTarget", targetId=made["targetId"], flatten=True)
     session: str = attached["sessionId"]
@@ -164,12 +179,12 @@ async def _new_page(tools: DevTools, *, login: Login, group: asyncio.TaskGroup) 
     for domain in ("Page", "Log", "Network"):
         await page.ask(f"{domain}.enable")
     await page.ask("Fetch.enable", handleAuthRequests=True)
-    await page.ask("Emulation.setScriptExecutionDisabled", value=True)
+    await page.ask("Emulation.setScriptExecutionDisabled", value=not screen.runs_scripts)
     await page.ask(
         "Emulation.setDeviceMetricsOverride",
-        width=WIDTH,
-        height=HEIGHT,
-        deviceScaleFactor=2,
-        mobile=True,
+        width=screen.width,
+        height=screen.height,
+        deviceScaleFactor=screen.scale,
+        mobile=screen.is_mobile,
     )
     return page

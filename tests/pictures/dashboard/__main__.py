@@ -13,20 +13,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
 
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from sidecar.adapters.system import SystemClock
 from sidecar.reference.dashboard import dashboard
 from tests.operations import troubles
 from tests.operations.soak import REAL_TIME
 from tests.operations.watched_fleet import WatchedFleet, watched_fleet
-from tests.support.phone import Login, phone
+from tests.support.phone import Login, Screen, phone
 from tests.support.wait import eventually
 
 HERE: Final = Path(__file__).parent
@@ -44,8 +42,7 @@ CALM: Final = 0.5
 """Share of the time before the bank fails; it fails for half of what is left."""
 
 DRAWN_WITHIN_S: Final = 60.0
-WIDTH: Final = 1632
-HEIGHT: Final = 900
+DESKTOP: Final = Screen(width=1632, height=900, scale=1, is_mobile=False, runs_scripts=True)
 
 
 def build() -> Path:
@@ -71,32 +68,9 @@ async def live(fleet: WatchedFleet, *, seconds: float) -> None:
     await asyncio.sleep(seconds * (1 - CALM) / 2)
 
 
-@asynccontextmanager
-async def served(directory: Path) -> AsyncGenerator[str]:
-    """Serve a directory; the address."""
-    app = web.Application()
-    app.router.add_static("/", directory)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield site.name
-    finally:
-        await runner.cleanup()
-
-
 async def photograph(url: str, profile: Path) -> bytes:
     """Return what a desktop shows of a page once it says that everything is drawn."""
-    async with phone(profile, login=Login(name="", password="")) as page:
-        await page.ask("Emulation.setScriptExecutionDisabled", value=False)
-        await page.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=WIDTH,
-            height=HEIGHT,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
+    async with phone(profile, login=Login(name="", password=""), screen=DESKTOP) as page:
         await page.open(url)
         await eventually(
             lambda: page.value("document.title"),
@@ -113,17 +87,19 @@ async def take(directory: Path, page: Path, *, minutes: float) -> bytes:
     (directory / "fleet").mkdir()
     (directory / "profile").mkdir()
     seconds = minutes * 60
-    async with watched_fleet(directory / "fleet", REAL_TIME) as fleet, served(page) as address:
+    app = web.Application()
+    app.router.add_static("/", page)
+    async with watched_fleet(directory / "fleet", REAL_TIME) as fleet, TestServer(app) as server:
         await live(fleet, seconds=seconds)
         end_s = int(SystemClock().now_s())
-        view = {
-            "prometheus": fleet.prometheus.url,
-            "start": end_s - int(seconds),
-            "end": end_s,
-            "step": STEP_S,
-            "rows": ROWS,
-        }
-        return await photograph(f"{address}/index.html?{urlencode(view)}", directory / "profile")
+        url = server.make_url("/index.html").with_query(
+            prometheus=fleet.prometheus.url,
+            start=end_s - int(seconds),
+            end=end_s,
+            step=STEP_S,
+            rows=ROWS,
+        )
+        return await photograph(str(url), directory / "profile")
 
 
 def main(arguments: list[str]) -> int:

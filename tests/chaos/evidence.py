@@ -184,13 +184,18 @@ class Rules:
     Attributes:
         hold_s: How long strangers wait for a claim.
         quarantine_s: How long everybody waits for replays when the store came back.
+        grace_s: For how long a used token buys further successors.
         alive_s: A process that runs for so long after an answer left must not lose it.
+        repeats_within_s: A process that runs for so long with a dead claim in its spool, and
+            reaches the store that knows this claim, must have repeated it.
         beat_s: How much running time one beat stands for.
     """
 
     hold_s: float
     quarantine_s: float
+    grace_s: float = 0.0
     alive_s: float = 0.05
+    repeats_within_s: float = 1.0
     beat_s: float = 0.01
 
 

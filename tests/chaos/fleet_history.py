@@ -6,6 +6,7 @@ Pure functions of the evidence; it must not know tokens or what follows from an 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 from typing import final
 
 from tests.chaos.evidence import Evidence, Life, Span, StoreRestart
@@ -40,6 +41,11 @@ class FleetHistory:
         over = [restart for restart in self._restarts if restart.up_s <= instant_s]
         return over[-1] if over else None
 
+    def next_restart_s(self, instant_s: float) -> float:
+        """Return when the store was killed next after an instant; infinity: not any more."""
+        down_s = (restart.down_s for restart in self._restarts)
+        return min((each_s for each_s in down_s if each_s >= instant_s), default=inf)
+
     def forgot_between(self, from_s: float, to_s: float) -> bool:
         """Whether the store lost writes at some time in a stretch."""
         return any(
@@ -73,7 +79,7 @@ class FleetHistory:
 
     def _troubles(self, sidecar: str, end_s: float) -> Iterator[Span]:
         """Yield when a sidecar was dead, starting, stopped or cut off."""
-        dead_from_s = float("-inf")
+        dead_from_s = -inf
         for life in self._lives.get(sidecar, []):
             ready_s = end_s if life.ready_s is None else life.ready_s
             yield Span(from_s=dead_from_s, to_s=ready_s)

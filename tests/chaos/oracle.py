@@ -175,7 +175,7 @@ class _Oracle:
             return self._avoidable(grant, "it lies in a spool")
         if grant.ended == REUSE:
             return self._ended_family(grant, rights)
-        causes = [self._lost_answer(self._bringers.get(token)) for token in sorted(live)]
+        causes = [self._lost_for_good(self._bringers.get(token)) for token in sorted(live)]
         for cause, detail in causes:
             if cause is LossCause.AVOIDABLE:
                 return self._avoidable(grant, detail)
@@ -211,6 +211,29 @@ class _Oracle:
         if ran_s <= self._rules.alive_s:
             return LossCause.OWNER_KILLED, where
         return LossCause.AVOIDABLE, where
+
+    def _lost_for_good(self, bringer: Presentation | None) -> tuple[LossCause, str]:
+        """Tell why nobody has what a presentation bought, and why nobody bought it again."""
+        cause, detail = self._lost_answer(bringer)
+        if cause is LossCause.OWNER_KILLED and bringer is not None and self._had_time(bringer):
+            return LossCause.AVOIDABLE, f"{detail}, and not repeated in the grace"
+        return cause, detail
+
+    def _had_time(self, bringer: Presentation) -> bool:
+        """Whether the next owner of a dead claim's spool could have repeated it in the grace.
+
+        A store that was restarted meanwhile does not hand the dead claim over.
+        """
+        life = None if bringer.tag is None else self._history.life_of(bringer.tag.pid)
+        bought = [each for each in self._by_token[bringer.token] if each.is_success]
+        if life is None or life.ended_s is None or any(each.seq > bringer.seq for each in bought):
+            return False
+        until_s = min(
+            min(each.decided_s for each in bought) + self._rules.grace_s,
+            self._history.next_restart_s(bringer.began_s),
+        )
+        ran_s = self._history.reachable_s(life.sidecar, life.ended_s, until_s)
+        return ran_s >= self._rules.repeats_within_s
 
     def _kept_within_s(self, bringer: Presentation) -> float:
         """Return for how long a process had an answer that was not on its disk yet."""

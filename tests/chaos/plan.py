@@ -29,13 +29,15 @@ class Personality(StrEnum):
     HYDRA = "hydra"
     """It ends the whole family for it."""
     GRACE = "grace"
-    """It gives one more successor for 10 s."""
+    """It gives further successors for 10 s."""
 
+
+GRACE_S: Final = 10.0
 
 SETTINGS_OF: Final[Mapping[Personality, Mapping[str, object]]] = {
     Personality.DEX: {"profile": "dex", "grace_s": 0, "race_error": True},
     Personality.HYDRA: {"profile": "hydra", "grace_s": 0},
-    Personality.GRACE: {"profile": "dex", "grace_s": 10},
+    Personality.GRACE: {"profile": "dex", "grace_s": GRACE_S},
 }
 
 BASE_TIMES: Final[Mapping[str, float]] = {
@@ -121,4 +123,8 @@ class Plan:
     def rules(self) -> Rules:
         """The times that the oracle judges by."""
         times = self.times
-        return Rules(hold_s=times["hold_s"], quarantine_s=times["quarantine_s"])
+        return Rules(
+            hold_s=times["hold_s"],
+            quarantine_s=times["quarantine_s"],
+            grace_s=GRACE_S if self.personality is Personality.GRACE else 0.0,
+        )

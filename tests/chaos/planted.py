@@ -77,12 +77,13 @@ class Story:
     spool_times: Mapping[str, float] = field(default_factory=dict[str, float])
     holes: Mapping[str, tuple[Span, ...]] = field(default_factory=dict[str, tuple[Span, ...]])
     restarts: tuple[StoreRestart, ...] = ()
+    grace_s: float = 0.0
 
     def judged(self) -> Verdict:
         """Return the oracle's verdict."""
         return judge(
             Evidence(
-                rules=Rules(hold_s=3.0, quarantine_s=2.0),
+                rules=Rules(hold_s=3.0, quarantine_s=2.0, grace_s=self.grace_s),
                 presentations=self.presentations,
                 provider=(ProviderGrant(user="u", token=self.live, ended=self.ended),),
                 stored={} if self.stored is None else {"u": self.stored},

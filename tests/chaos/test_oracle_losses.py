@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 
-from tests.chaos.evidence import Span
+from tests.chaos.evidence import Span, StoreRestart
 from tests.chaos.oracle import LossCause
 from tests.chaos.planted import ALICE, BOB, Story, holds, life, sent, tag
 
@@ -120,6 +122,46 @@ def test_one_lost_successor_of_two_costs_nothing_if_the_other_is_stored() -> Non
     story = Story(presentations=(REFRESHED, again), live="t2", stored=holds("t1"))
 
     assert causes(story) == []
+
+
+DIED_WITH_IT: Final = Story(
+    presentations=(REFRESHED,),
+    live="t1",
+    stored=holds("t0"),
+    lives=(life(ended=10.1), life(ALICE + 1, started=11.0)),
+    grace_s=10.0,
+)
+"""The next owner of the spool has read it at 12.0; until 20.05 it could buy another successor."""
+
+
+def test_a_dead_claim_that_nobody_repeats_in_the_grace_is_an_avoidable_loss() -> None:
+    """Whoever finds a dead claim in its spool has to repeat it at once."""
+    assert causes(DIED_WITH_IT) == [LossCause.AVOIDABLE]
+    assert causes(replace(DIED_WITH_IT, grace_s=0.0)) == [LossCause.OWNER_KILLED]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"grace_s": 2.5},
+        {"lives": (life(ended=10.1), life(ALICE + 1, started=11.0, ended=12.5))},
+        {"holes": {"alice": (Span(from_s=12.5, to_s=19.5),)}},
+        {"restarts": (StoreRestart(down_s=12.5, up_s=12.6, forgets=False),)},
+    ],
+    ids=["the grace is over", "it is killed too", "it is cut off", "the store is restarted"],
+)
+def test_a_dead_claim_may_be_past_repeating(trouble: Mapping[str, Any]) -> None:
+    """A second of undisturbed time is what the next owner has to repeat it."""
+    assert causes(replace(DIED_WITH_IT, **trouble)) == [LossCause.OWNER_KILLED]
+
+
+def test_a_dead_claim_that_was_repeated_may_be_lost_again() -> None:
+    """The owner of the repetition may die with what it bought, as the first did."""
+    again = sent("t0", tag("b", 13.9, pid=ALICE + 1, kind="orphan"), buys="t2", seq=2)
+    lives = (life(ended=10.1), life(ALICE + 1, started=11.0, ended=14.0))
+    story = replace(DIED_WITH_IT, presentations=(REFRESHED, again), live="t2", lives=lives)
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
 
 
 def test_a_living_family_that_was_ended_by_a_second_use_is_an_avoidable_loss() -> None:

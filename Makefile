@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 ARGS   ?=
+# A test for each core, four at most: real processes of more would starve each other.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fmt check test test-system test-all mutants simulate crash-points chaos chaos-short chaos-long chaos-mutants failover demo sandbox run proofs model bench bench-grants soak docs picture-status picture-dashboard lock compose-keys clean
@@ -34,7 +36,7 @@ check: $(STAMP) ## lint, types, layers, spelling, files for machines; changes no
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 test: $(STAMP) ## every test that needs no program of the system
-	$(BIN)/python -m pytest -m "not system" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not system" $(ARGS)
 
 test-system: $(STAMP) ## tests that drive programs of the system
 	@.ci/needs promtool prometheus ip spin gcc chromium systemd-analyze

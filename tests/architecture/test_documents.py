@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,14 +50,11 @@ def _names(pages: list[Path]) -> list[str]:
 
 
 def _files() -> Iterator[tuple[Path, str]]:
-    for path in ROOT.rglob("*"):
-        within = path.relative_to(ROOT)
-        if MADE & set(within.parts) or within.name in PRIVATE or not path.is_file():
-            continue
-        try:
-            yield within, path.read_text("utf-8")
-        except UnicodeDecodeError:
-            continue
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = set(folders) - MADE
+        for path in (Path(folder) / name for name in names if name not in MADE | PRIVATE):
+            with contextlib.suppress(UnicodeDecodeError):
+                yield path.relative_to(ROOT), path.read_text("utf-8")
 
 
 def _tests_of(path: Path) -> set[str]:

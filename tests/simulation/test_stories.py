@@ -4,12 +4,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from functools import cache
 from typing import Final
 
 import pytest
 
-from tests.simulation.run import REPLAY, Result, replay_line, result_of
+from tests.simulation.run import REPLAY, replay_line, result_of
 from tests.simulation.story import tell
 
 SEEDS: Final = 240
@@ -33,29 +32,21 @@ CORNERS: Final = (
 )
 
 
-@cache
-def results_of(first: int) -> list[Result]:
-    """Return what became of the stories of a chunk of seeds, which are told once."""
-    return [result_of(seed) for seed in range(first, first + CHUNK)]
-
-
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_no_order_of_faults_breaks_an_invariant(first: int) -> None:
     """I1 to I14 and I16 to I18: whatever happened, once all is well the grants are too."""
-    results = results_of(first)
+    results = [result_of(seed) for seed in range(first, first + CHUNK)]
 
     failed = {replay_line(result.seed): result.violations for result in results}
     assert not any(failed.values()), {line: found for line, found in failed.items() if found}
 
 
-@pytest.mark.timeout(300)
 def test_the_stories_reach_what_they_are_told_for() -> None:
     """Doubt, take-over, quarantine and revoked successors come up, and each kind of trouble."""
     reached: Counter[str] = Counter()
 
-    for first in range(0, SEEDS, CHUNK):
-        for result in results_of(first):
-            reached.update(result.reached)
+    for seed in range(SEEDS // 4):
+        reached.update(result_of(seed).reached)
 
     assert [corner for corner in CORNERS if not reached[corner]] == []
 

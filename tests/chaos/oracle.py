@@ -49,7 +49,7 @@ class RepeatCause(StrEnum):
     ORPHAN = "orphan"
     """The earlier owner was dead, and its spool had been read."""
     PROBE = "probe"
-    """The hold of the earlier claim was over."""
+    """The hold of the earlier claim was over; a dead probe hands its right on."""
     AFTER_LOSS = "after_loss"
     """The successor was unavoidably lost before."""
     ROLLBACK = "rollback"
@@ -298,8 +298,8 @@ class _Oracle:
             life = self._history.life_of(former.tag.pid)
             if life is not None and self._history.has_successor(life, each.began_s):
                 return RepeatCause.ORPHAN
-        if each.tag.kind == "probe" and self._is_past_hold(each, former.tag.claim_id):
-            return RepeatCause.PROBE
+            if self._is_past_hold(each, former.tag.claim_id):
+                return RepeatCause.PROBE
         if self._is_after_rollback(each, former):
             return RepeatCause.ROLLBACK
         return RepeatCause.UNEXPLAINED

@@ -107,15 +107,16 @@ def test_an_orphan_whose_answer_still_comes_is_explained_by_the_death() -> None:
     assert causes(story) == [RepeatCause.ORPHAN]
 
 
-def test_a_probe_past_the_hold_is_explained() -> None:
-    """Strangers may ask once the hold of the owner is over."""
-    story = Story(presentations=(WON, then(13.0, kind="probe")))
+@pytest.mark.parametrize("kind", ["probe", "orphan"])
+def test_a_probe_past_the_hold_is_explained(kind: str) -> None:
+    """Strangers may ask once the hold of the owner is over, and repeat a probe that died."""
+    story = Story(presentations=(WON, then(13.0, kind=kind)))
 
     assert causes(story) == [RepeatCause.PROBE]
     assert story.judged().stale == 1
 
 
-@pytest.mark.parametrize(("at", "kind"), [(12.9, "probe"), (13.0, "first")])
+@pytest.mark.parametrize(("at", "kind"), [(12.9, "probe"), (12.9, "orphan"), (13.0, "first")])
 def test_a_probe_within_the_hold_is_unexplained(at: float, kind: str) -> None:
     """Neither a tag alone nor time alone is a right."""
     story = Story(presentations=(WON, then(at, kind=kind)))

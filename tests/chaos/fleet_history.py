@@ -41,10 +41,14 @@ class FleetHistory:
         over = [restart for restart in self._restarts if restart.up_s <= instant_s]
         return over[-1] if over else None
 
+    def has_predecessor(self, life: Life) -> bool:
+        """Whether another process had the spool of `life` before it."""
+        return any(other.started_s < life.started_s for other in self._lives[life.sidecar])
+
     def next_restart_s(self, instant_s: float) -> float:
-        """Return when the store was killed next after an instant; infinity: not any more."""
-        down_s = (restart.down_s for restart in self._restarts)
-        return min((each_s for each_s in down_s if each_s >= instant_s), default=inf)
+        """Return when the store was killed that came back next after an instant, or infinity."""
+        coming = (restart.down_s for restart in self._restarts if restart.up_s >= instant_s)
+        return min(coming, default=inf)
 
     def forgot_between(self, from_s: float, to_s: float) -> bool:
         """Whether the store lost writes at some time in a stretch."""
@@ -81,9 +85,9 @@ class FleetHistory:
         """Yield when a sidecar was dead, starting, stopped or cut off."""
         dead_from_s = -inf
         for life in self._lives.get(sidecar, []):
-            ready_s = end_s if life.ready_s is None else life.ready_s
-            yield Span(from_s=dead_from_s, to_s=ready_s)
+            over_s = end_s if life.ended_s is None else life.ended_s
+            yield Span(from_s=dead_from_s, to_s=over_s if life.ready_s is None else life.ready_s)
             yield from life.stops
-            dead_from_s = end_s if life.ended_s is None else life.ended_s
+            dead_from_s = over_s
         yield Span(from_s=dead_from_s, to_s=end_s)
         yield from self._holes.get(sidecar, ())

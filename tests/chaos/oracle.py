@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Final, final
 
-from tests.chaos.evidence import Evidence, Presentation, ProviderGrant
+from tests.chaos.evidence import ClaimTag, Evidence, Presentation, ProviderGrant
 from tests.chaos.fleet_history import FleetHistory
 
 SERVING: Final = frozenset({"active", "leased", "sending"})
@@ -31,7 +32,10 @@ class LossCause(StrEnum):
     ANSWER_DROPPED = "answer_dropped"
     """The provider, or the network, ate the answer on purpose."""
     OWNER_KILLED = "owner_killed"
-    """The owner was dead before the answer, or ran for less than 50 ms after it."""
+    """The owner was dead before the answer, or ran for at most 50 ms after it.
+
+    Where the provider has grace, nobody had the time to repeat its claim, too.
+    """
     DEAD_CLAIM = "dead_claim"
     """A process that was dead by then had sent a claim that ended the family."""
     ROLLBACK = "rollback"
@@ -225,14 +229,17 @@ class _Oracle:
         A store that was restarted meanwhile does not hand the dead claim over.
         """
         life = None if bringer.tag is None else self._history.life_of(bringer.tag.pid)
-        bought = [each for each in self._by_token[bringer.token] if each.is_success]
-        if life is None or life.ended_s is None or any(each.seq > bringer.seq for each in bought):
+        if life is None or life.ended_s is None:
             return False
+        bought = [each for each in self._by_token[bringer.token] if each.is_success]
+        spent_s = min(each.decided_s for each in bought)
+        repeated = (each.began_s for each in bought if each.began_s > bringer.began_s)
         until_s = min(
-            min(each.decided_s for each in bought) + self._rules.grace_s,
+            spent_s + self._rules.grace_s,
+            min(repeated, default=inf),
             self._history.next_restart_s(bringer.began_s),
         )
-        ran_s = self._history.reachable_s(life.sidecar, life.ended_s, until_s)
+        ran_s = self._history.reachable_s(life.sidecar, max(life.ended_s, spent_s), until_s)
         return ran_s >= self._rules.repeats_within_s
 
     def _kept_within_s(self, bringer: Presentation) -> float:
@@ -298,8 +305,8 @@ class _Oracle:
             life = self._history.life_of(former.tag.pid)
             if life is not None and self._history.has_successor(life, each.began_s):
                 return RepeatCause.ORPHAN
-            if self._is_past_hold(each, former.tag.claim_id):
-                return RepeatCause.PROBE
+        if self._may_probe(each.tag) and self._is_past_hold(each, former.tag.claim_id):
+            return RepeatCause.PROBE
         if self._is_after_rollback(each, former):
             return RepeatCause.ROLLBACK
         return RepeatCause.UNEXPLAINED
@@ -331,6 +338,12 @@ class _Oracle:
             return former.answered_s is not None and former.answered_s <= by_s
         was_dead = life is not None and life.ended_s is not None and life.ended_s <= by_s
         return cause is LossCause.OWNER_KILLED and was_dead and not self._is_spooled(former)
+
+    def _may_probe(self, tag: ClaimTag) -> bool:
+        """Whether a claim is a probe, or may repeat the probe of a process that is dead."""
+        life = self._history.life_of(tag.pid)
+        is_heir = life is not None and self._history.has_predecessor(life)
+        return tag.kind == "probe" or (tag.kind == "orphan" and is_heir)
 
     def _is_past_hold(self, each: Presentation, claim_id: str) -> bool:
         """Whether strangers had waited for the hold of every mark of a claim."""

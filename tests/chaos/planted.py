@@ -51,14 +51,17 @@ def sent(
 def life(
     pid: int = ALICE, *, started: float = 0.0, ended: float | None = None, beats: bool = True
 ) -> Life:
-    """Return a life that ran all the time, or (without beats) waited for a core all the time."""
+    """Return a life that ran all the time, or (without beats) waited for a core all the time.
+
+    It has read its spool after a second, if it lives so long.
+    """
     until_s = 100.0 if ended is None else ended
     count = int((until_s - started) / BEAT_S) if beats else 0
     return Life(
         sidecar="alice" if pid < BOB else "bob",
         pid=pid,
         started_s=started,
-        ready_s=started + 1.0,
+        ready_s=started + 1.0 if started + 1.0 < until_s else None,
         ended_s=ended,
         beats=tuple(started + BEAT_S * beat for beat in range(count)),
     )

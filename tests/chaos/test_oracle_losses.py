@@ -137,7 +137,25 @@ DIED_WITH_IT: Final = Story(
 def test_a_dead_claim_that_nobody_repeats_in_the_grace_is_an_avoidable_loss() -> None:
     """Whoever finds a dead claim in its spool has to repeat it at once."""
     assert causes(DIED_WITH_IT) == [LossCause.AVOIDABLE]
-    assert causes(replace(DIED_WITH_IT, grace_s=0.0)) == [LossCause.OWNER_KILLED]
+
+
+def test_one_that_starts_in_vain_excuses_no_later_one() -> None:
+    """A process that is killed before it serves is followed by one that may serve."""
+    lives = (
+        life(ended=10.1),
+        life(ALICE + 1, started=10.2, ended=10.9),
+        life(ALICE + 2, started=11.0),
+    )
+
+    assert causes(replace(DIED_WITH_IT, lives=lives)) == [LossCause.AVOIDABLE]
+
+
+def test_without_grace_a_dead_claim_need_not_be_repeated() -> None:
+    """A provider may take so long that a successor of the dead owner has long been there."""
+    slow = replace(REFRESHED, decided_s=15.0, answered_s=15.0)
+    story = replace(DIED_WITH_IT, presentations=(slow,), grace_s=0.0)
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
 
 
 @pytest.mark.parametrize(
@@ -157,9 +175,29 @@ def test_a_dead_claim_may_be_past_repeating(trouble: Mapping[str, Any]) -> None:
 
 def test_a_dead_claim_that_was_repeated_may_be_lost_again() -> None:
     """The owner of the repetition may die with what it bought, as the first did."""
-    again = sent("t0", tag("b", 13.9, pid=ALICE + 1, kind="orphan"), buys="t2", seq=2)
-    lives = (life(ended=10.1), life(ALICE + 1, started=11.0, ended=14.0))
+    again = sent("t0", tag("b", 12.5, pid=ALICE + 1, kind="orphan"), buys="t2", seq=2)
+    lives = (life(ended=10.1), life(ALICE + 1, started=11.0, ended=12.6))
     story = replace(DIED_WITH_IT, presentations=(REFRESHED, again), live="t2", lives=lives)
+
+    assert causes(story) == [LossCause.OWNER_KILLED]
+
+
+def test_a_dead_claim_that_was_repeated_too_late_is_an_avoidable_loss() -> None:
+    """To let the grace run down and then to die is no excuse."""
+    again = sent("t0", tag("b", 19.0, pid=ALICE + 1, kind="orphan"), buys="t2", seq=2)
+    lives = (life(ended=10.1), life(ALICE + 1, started=11.0, ended=19.1))
+    story = replace(DIED_WITH_IT, presentations=(REFRESHED, again), live="t2", lives=lives)
+
+    assert causes(story) == [LossCause.AVOIDABLE]
+
+
+def test_a_dead_claim_that_is_decided_after_its_repetition_costs_nothing() -> None:
+    """A slow provider may give the dead their answer last."""
+    last = replace(REFRESHED, seq=2, decided_s=15.0, answered_s=15.0)
+    repeated = sent("t0", tag("b", 12.5, pid=ALICE + 1, kind="orphan"), buys="t2", seq=1)
+    first = replace(repeated, answered_s=14.5)
+    lives = (life(ended=10.1), life(ALICE + 1, started=11.0, ended=14.51))
+    story = replace(DIED_WITH_IT, presentations=(first, last), live="t2", lives=lives)
 
     assert causes(story) == [LossCause.OWNER_KILLED]
 

@@ -107,21 +107,31 @@ def test_an_orphan_whose_answer_still_comes_is_explained_by_the_death() -> None:
     assert causes(story) == [RepeatCause.ORPHAN]
 
 
-@pytest.mark.parametrize("kind", ["probe", "orphan"])
-def test_a_probe_past_the_hold_is_explained(kind: str) -> None:
-    """Strangers may ask once the hold of the owner is over, and repeat a probe that died."""
-    story = Story(presentations=(WON, then(13.0, kind=kind)))
+def test_a_probe_past_the_hold_is_explained() -> None:
+    """Strangers may ask once the hold of the owner is over."""
+    story = Story(presentations=(WON, then(13.0, kind="probe")))
 
     assert causes(story) == [RepeatCause.PROBE]
     assert story.judged().stale == 1
 
 
-@pytest.mark.parametrize(("at", "kind"), [(12.9, "probe"), (12.9, "orphan"), (13.0, "first")])
+@pytest.mark.parametrize(("at", "kind"), [(12.9, "probe"), (13.0, "first"), (13.0, "orphan")])
 def test_a_probe_within_the_hold_is_unexplained(at: float, kind: str) -> None:
     """Neither a tag alone nor time alone is a right."""
     story = Story(presentations=(WON, then(at, kind=kind)))
 
     assert causes(story) == [RepeatCause.UNEXPLAINED]
+
+
+@pytest.mark.parametrize(
+    ("at", "cause"), [(12.9, RepeatCause.UNEXPLAINED), (13.0, RepeatCause.PROBE)]
+)
+def test_who_repeats_a_dead_probe_has_the_right_of_the_probe(at: float, cause: RepeatCause) -> None:
+    """The heir of a spool finds a probe there, whose token the living may have spent."""
+    lives = (life(ALICE), life(BOB, ended=11.0), life(BOB + 1, started=11.1))
+    story = Story(presentations=(WON, then(at, pid=BOB + 1, kind="orphan")), lives=lives)
+
+    assert causes(story) == [cause]
 
 
 def test_a_probe_of_what_the_own_spool_has_is_unexplained() -> None:

@@ -41,6 +41,7 @@ def test_no_order_of_faults_breaks_an_invariant(first: int) -> None:
     assert not any(failed.values()), {line: found for line, found in failed.items() if found}
 
 
+@pytest.mark.timeout(300)
 def test_the_stories_reach_what_they_are_told_for() -> None:
     """Doubt, take-over, quarantine and revoked successors come up, and each kind of trouble."""
     reached: Counter[str] = Counter()

@@ -127,8 +127,8 @@ class RedisServer:
 def free_port() -> int:
     """Return a free port of 127.0.0.1, below those that the system gives to outgoing calls.
 
-    So nobody takes it while a server that was killed on it is away: it is handed out only once, and
-    drawn from the system's chance, since `random` starts each test with the same seed.
+    So nobody takes it while a server that was killed on it is away: no process hands it out twice,
+    and it is drawn from the system's chance, since `random` starts each test with the same seed.
     """
     while True:
         port = CHANCE.randrange(*PORTS)

@@ -28,6 +28,7 @@ class Orphans:
         self._lane = lane
         self._refresher = refresher
         self._waiting: dict[ClaimId, ClaimIntended] = dict(parts.journal.state.intents)
+        self._repeated_as: dict[ClaimId, ClaimId] = {}
         self._spared: set[ClaimId] = set()
 
     def __contains__(self, claim_id: object) -> bool:
@@ -75,9 +76,14 @@ class Orphans:
         return len(orphans)
 
     async def _adopt(self, intent: ClaimIntended) -> None:
-        """Repeat the claim of a dead process, later if something stands in the way now."""
+        """Repeat the claim of a dead process, later if something stands in the way now.
+
+        Under one name however often it is tried: the store may have said yes, unheard.
+        """
+        new_id = self._parts.entropy.new_id
+        claim_id = self._repeated_as.setdefault(intent.claim_id, ClaimId(new_id()))
         try:
-            is_done = await self._refresher.adopt(intent, _nobody_waits)
+            is_done = await self._refresher.adopt(intent, claim_id, _nobody_waits)
         except StoreUnavailable:
             is_done = False
         if not is_done:

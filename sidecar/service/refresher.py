@@ -76,18 +76,17 @@ class Refresher:
             self._tell(wish.grant, outcome)
             announce(outcome)
 
-    async def adopt(self, intent: ClaimIntended, announce: Announce) -> bool:
-        """Repeat at once the claim of a dead process whose spool is ours now.
+    async def adopt(self, intent: ClaimIntended, claim_id: ClaimId, announce: Announce) -> bool:
+        """Repeat at once, as `claim_id`, the claim of a dead process whose spool is ours now.
 
         Returns:
             Whether the intent was dealt with; otherwise something stands in the way: ask again.
 
         Raises:
-            StoreUnavailable: The intent stays; ask again.
+            StoreUnavailable: The intent stays; ask again with the same `claim_id`.
         """
         if await self._obstacle(None) is not None:
             return False
-        claim_id = ClaimId(self._parts.entropy.new_id())
         verdict = await self._parts.store.apply(
             intent.grant,
             AdoptOrphan(

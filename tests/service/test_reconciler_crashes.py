@@ -340,6 +340,25 @@ async def test_an_orphan_waits_while_the_store_is_away_and_is_then_adopted() -> 
 
 
 @in_virtual_time
+async def test_an_adoption_whose_reply_was_lost_is_repaired_by_asking_again() -> None:
+    """I18: the store handed the dead claim over, and nobody heard it; asked again it says so."""
+    fleet = Fleet(times=ProtocolTimes())
+    peer = await _dies_in_a_claim(fleet, "admitted")
+    await peer.start(is_away=True)
+    peer.store.loses_replies_of.add("AdoptOrphan")
+    peer.store.is_away = False
+    await asyncio.sleep(3)
+    assert fleet.record(peer).state is GrantState.LEASED
+    peer.store.loses_replies_of.clear()
+
+    await asyncio.sleep(1)
+
+    assert _is_well(fleet, peer)
+    assert [entry.is_success for entry in fleet.idp.refreshes()] == [True]
+    await fleet.end()
+
+
+@in_virtual_time
 async def test_a_restart_looks_up_what_the_store_knows_and_offers_none_of_it() -> None:
     """However many users a sidecar served, its claims wait for a few calls and not for one each."""
     fleet = Fleet()

@@ -22,7 +22,7 @@ _NUMBERS: Final = (
     ("id-token-life-s", "seconds an id_token lives"),
     ("refresh-token-life-s", "seconds a refresh token lives; 0: no end"),
     ("code-life-s", "seconds an authorization code lives"),
-    ("grace-s", "seconds in which a used refresh token buys one more pair"),
+    ("grace-s", "seconds in which a used refresh token buys further pairs"),
     ("id-token-honoured-s", "seconds after which data answers 602 to an id_token; 0: at its end"),
     ("rate-limit", "data requests a second; 0: any number (Akoya's sandbox has 5)"),
 )

@@ -149,7 +149,7 @@ class GrantBook:
     ) -> Issued | RefreshRefused:
         """Spend a refresh token for its successor.
 
-        A token presented again within the grace gets one more successor beside the first, which
+        A token presented again within the grace gets another successor beside the first, which
         stays good. Past it dex only refuses; Hydra takes it for theft and ends the family.
         """
         token = self._tokens.get(value)

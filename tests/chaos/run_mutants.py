@@ -2,7 +2,7 @@
 
 What a mutation takes away and no short chaos is sure to show is told as a story in virtual time.
 Ends with status 1 if a mutant neither lost a grant nor presented a token without a right, or if
-ours did.
+ours did or met too little trouble.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tests.support.virtual_time import VirtualLoop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a story ended.
+    """How a story or a run of chaos ended.
 
     Attributes:
         claims: Presentations that bought a successor.

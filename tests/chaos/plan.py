@@ -32,12 +32,10 @@ class Personality(StrEnum):
     """It gives further successors for 10 s."""
 
 
-GRACE_S: Final = 10.0
-
-SETTINGS_OF: Final[Mapping[Personality, Mapping[str, object]]] = {
+SETTINGS_OF: Final[Mapping[Personality, Mapping[str, Any]]] = {
     Personality.DEX: {"profile": "dex", "grace_s": 0, "race_error": True},
     Personality.HYDRA: {"profile": "hydra", "grace_s": 0},
-    Personality.GRACE: {"profile": "dex", "grace_s": GRACE_S},
+    Personality.GRACE: {"profile": "dex", "grace_s": 10},
 }
 
 BASE_TIMES: Final[Mapping[str, float]] = {
@@ -126,5 +124,5 @@ class Plan:
         return Rules(
             hold_s=times["hold_s"],
             quarantine_s=times["quarantine_s"],
-            grace_s=GRACE_S if self.personality is Personality.GRACE else 0.0,
+            grace_s=SETTINGS_OF[self.personality]["grace_s"],
         )

@@ -44,11 +44,7 @@ async def a_rollback_that_nobody_notices() -> Ending:
     """A store forgot a pair that it had confirmed; its holder is asked for a newer one."""
     fleet = Fleet(times=ProtocolTimes(store_probe_every_s=1e4))
     peer = await fleet.with_expired_grant()
-    before = dict(fleet.store.records)
-    await peer.ask()
-    await peer.rest()
-    fleet.restart_store(before)
-    fleet.store.incarnations[fleet.store.run_id] = fleet.store.now_ms - 61_000
+    await fleet.forgets_what_it_confirmed(peer)
 
     await peer.parts.broker.renew(KEY, known=fleet.record(peer).position, wait_s=10)
 

@@ -220,8 +220,7 @@ async def test_a_store_that_fell_behind_never_gives_a_rejected_bearer_back() -> 
     before = dict(fleet.store.records)
     await asyncio.sleep(60)
     rejected = await _healed(peer, found)
-    fleet.restart_store(before)
-    fleet.store.incarnations[fleet.store.run_id] = fleet.store.now_ms - 61_000
+    fleet.restart_store(before, met_s_ago=61)
 
     verdict = await _heal(peer, rejected)
 

@@ -255,11 +255,7 @@ async def test_the_own_disk_is_asked_again_under_the_lease() -> None:
     """I4: a store that forgot a confirmed pair gets it back; its predecessor is not presented."""
     fleet = Fleet(times=ProtocolTimes(store_probe_every_s=1e4))  # nobody notices the rollback
     peer = await fleet.with_expired_grant()
-    before = dict(fleet.store.records)
-    await peer.ask()
-    await peer.rest()
-    fleet.restart_store(before)
-    fleet.store.incarnations[fleet.store.run_id] = fleet.store.now_ms - 61_000
+    await fleet.forgets_what_it_confirmed(peer)
     known = fleet.record(peer).position
 
     await peer.parts.broker.renew(KEY, known=known, wait_s=10)

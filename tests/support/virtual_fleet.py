@@ -240,6 +240,16 @@ class Fleet:
         peer.events.clear()
         return peer
 
+    async def forgets_what_it_confirmed(self, peer: Peer) -> None:
+        """Have a peer refresh its grant, and the store forget that; its quarantine is long over.
+
+        Nobody notices where the times leave no look at the store in between.
+        """
+        before = dict(self.store.records)
+        await peer.ask()
+        await peer.rest()
+        self.restart_store(before, met_s_ago=61)
+
     async def end(self) -> None:
         """Stop every sidecar that lives."""
         for peer in self.peers:
@@ -259,9 +269,13 @@ class Fleet:
         pair = self.record(peer, key).pair
         return peer.parts.vault.open_pair(peer.parts.grant(key), pair).refresh_token.reveal()
 
-    def restart_store(self, records: dict[GrantId, GrantRecord] | None = None) -> None:
-        """Restart the store, perhaps with an older copy of its records."""
+    def restart_store(
+        self, records: dict[GrantId, GrantRecord] | None = None, *, met_s_ago: int | None = None
+    ) -> None:
+        """Restart the store, perhaps with an older copy of its records and met long ago."""
         self.store.run_id = RunId(f"{self.store.run_id}+")
+        if met_s_ago is not None:
+            self.store.incarnations[self.store.run_id] = self.store.now_ms - met_s_ago * 1000
         if records is not None:
             self.store.records = dict(records)
 

@@ -1,8 +1,6 @@
-"""HTTP framing for answers that aiohttp could not finish: what their bytes and headers say.
+"""What the headers of an answer say of its body, and of when to ask again.
 
-aiohttp gives up a torn answer and drops what it had of it, although the one live token may be in
-there; these pure functions read such bytes as far as they make sense. They never raise, and must
-not know sockets or what a body means.
+Pure functions that never raise. They must not know sockets, where a body ends, or what it means.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -18,43 +15,9 @@ from typing import Final
 ANSWER_LIMIT_BYTES: Final = 1 << 20
 """No token answer is nearly as long; what exceeds it is cut off."""
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)[ \r]")
-_CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ZIPPED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_INTERIM: Final = range(100, 200)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TornAnswer:
-    """What could be read of an answer that broke off or was garbled.
-
-    Attributes:
-        status: ``None`` where not even the status line is whole.
-        body: Unframed and unpacked as far as it goes.
-    """
-
-    status: int | None = None
-    body: bytes = field(default=b"", repr=False)
-
-
-def read_torn(arrived: bytes) -> TornAnswer:
-    """Return what the bytes of a connection say, wherever they end."""
-    status: int | None = None
-    while True:
-        head, end, rest = arrived.partition(b"\r\n\r\n")
-        status_line = _STATUS_LINE.match(head + b"\r" if end else head)
-        status = int(status_line[1]) if status_line is not None else None
-        if not end or status is None:
-            return TornAnswer(status=None if status in _INTERIM else status)
-        if status not in _INTERIM:
-            break
-        arrived = rest
-    headers = _headers(head)
-    is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-    body = _unchunked(rest) if is_chunked else rest
-    return TornAnswer(status=status, body=unpacked(body, headers.get("content-encoding", "")))
 
 
 def unpacked(body: bytes, content_encoding: str) -> bytes:
@@ -95,27 +58,3 @@ def _instant(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return instant if instant.tzinfo is not None else None
-
-
-def _headers(head: bytes) -> dict[str, str]:
-    lines = head.decode("latin-1").split("\r\n")[1:]
-    pairs = (line.partition(":") for line in lines)
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-def _unchunked(framed: bytes) -> bytes:
-    """Return the chunks' content; from a garbled chunk on, the bytes as they are."""
-    body = bytearray()
-    position = 0
-    while True:
-        line_end = framed.find(b"\r\n", position)
-        if line_end < 0:
-            return bytes(body)
-        size = _CHUNK_SIZE.fullmatch(framed, position, line_end)
-        if size is None:
-            return bytes(body + framed[position:])
-        length = int(size[1], 16)
-        if length == 0:
-            return bytes(body)
-        body += framed[line_end + 2 : line_end + 2 + length]
-        position = line_end + 2 + length + 2

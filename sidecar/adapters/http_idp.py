@@ -4,16 +4,15 @@ It owns that nothing is sent before the caller said so, that no timer runs once 
 that every byte which arrived reaches the caller, however the connection ended. It must not know
 what an answer means, when to ask again, or any grant.
 
-aiohttp speaks HTTP; two things are done around it. The connector asks the caller between the
-connection and the first byte, and closes what it may not use. A tap below aiohttp keeps the raw
-bytes, since aiohttp drops what it had of an answer that breaks.
+aiohttp connects and writes; two things are done around it. The connector asks the caller between
+the connection and the first byte, and closes what it may not use. A tap in aiohttp's place reads
+what comes back, since a parser that refuses an answer drops the tokens that are in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,13 +24,6 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from sidecar import __version__
-from sidecar.adapters.answer_framing import (
-    ANSWER_LIMIT_BYTES,
-    media_type,
-    read_torn,
-    retry_after_s,
-    unpacked,
-)
 from sidecar.adapters.idp_socket import ByteTap, claim_socket
 from sidecar.domain.secret import Secret
 from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply, TokenRequest
@@ -97,36 +89,33 @@ class HttpIdentityProvider:
             auto_decompress=False,
             trust_env=False,
         ) as session:
+            # Its owner is this frame. It never sees the answer, so it ends by a failure, or here.
+            posting = asyncio.get_running_loop().create_task(self._post(session, request))
+            posting.add_done_callback(exchange.posted)
             try:
-                response = await session.post(
-                    f"{self._idp_url}{request.path}",
-                    data=_form(request),
-                    headers=_headers(request),
-                    proxy=self._egress_proxy,
-                    allow_redirects=False,
-                )
-                with contextlib.closing(response):
-                    reply = await exchange.collect(response)
-            except _Withheld as withheld:
-                reply = exchange.tell(NotSent(is_vetoed=withheld.is_vetoed))
-            except (aiohttp.ClientError, OSError):
-                reply = exchange.tell(exchange.so_far())
-            except BaseException:
-                # Cancelled or a bug: it goes on, but not before the tokens are safe.
-                exchange.tell(exchange.so_far())
-                raise
+                await exchange.over
+                reply = exchange.tell(await exchange.outcome())
             finally:
+                # Where this was cancelled, or is a bug, the tokens are safe first.
+                exchange.tell(exchange.so_far())
                 exchange.let_go()
+                posting.cancel()
+                await asyncio.wait([posting])
             await exchange.closed()
         return reply
+
+    async def _post(self, session: aiohttp.ClientSession, request: TokenRequest) -> None:
+        await session.post(
+            f"{self._idp_url}{request.path}",
+            data=_form(request),
+            headers=_headers(request),
+            proxy=self._egress_proxy,
+            allow_redirects=False,
+        )
 
 
 class _Withheld(Exception):
     """The request may not be sent on this connection."""
-
-    def __init__(self, *, is_vetoed: bool) -> None:
-        super().__init__("nothing was sent")
-        self.is_vetoed = is_vetoed
 
 
 @final
@@ -162,14 +151,21 @@ class _AskingConnector(aiohttp.TCPConnector):
 
 @final
 class _Exchange:
-    """One request on its way: whether it was sent, what arrived, what was told."""
+    """One request on its way: whether it was sent, what arrived, what was told.
+
+    Attributes:
+        over: Done when there is nothing more to wait for.
+    """
 
     def __init__(self, *, before_send: BeforeSend, on_answer: OnAnswer) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._before_send = before_send
         self._on_answer = on_answer
         self._tap: ByteTap | None = None
         self._is_sent = False
         self._told: TokenReply | None = None
+        self._is_vetoed = False
+        self._fault: BaseException | None = None
 
     async def admit(self, connection: Connection) -> None:
         """Return if the request may be written to `connection` now.
@@ -179,37 +175,41 @@ class _Exchange:
         """
         transport, protocol = connection.transport, connection.protocol
         if transport is None or protocol is None:
-            raise _Withheld(is_vetoed=False)
-        self._tap = tap = ByteTap(transport=transport, inner=protocol)
+            raise _Withheld
+        self._tap = tap = ByteTap(transport=transport, inner=protocol, on_end=self._on_end)
         transport.set_protocol(tap)
-        if not await self._before_send():
-            raise _Withheld(is_vetoed=True)
-        if transport.is_closing() or tap.arrived:
-            raise _Withheld(is_vetoed=False)
+        try:
+            self._is_vetoed = not await self._before_send()
+        except BaseException as error:
+            self._fault = error
+            raise
+        if self._is_vetoed or transport.is_closing() or tap.arrived_bytes or tap.reply is not None:
+            raise _Withheld
         self._is_sent = True
 
-    async def collect(self, response: aiohttp.ClientResponse) -> TokenReply:
-        """Read the body and tell the answer, in one step with its last byte."""
-        body = bytearray()
-        while not response.content.at_eof():
-            body += await response.content.readany()
-            if len(body) > ANSWER_LIMIT_BYTES:
-                return self.tell(self.so_far())
-        return self.tell(
-            Answered(
-                status=response.status,
-                body=unpacked(bytes(body), response.headers.get("Content-Encoding", "")),
-                content_type=media_type(response.headers),
-                retry_after_s=retry_after_s(response.headers),
-            )
-        )
+    def posted(self, posting: asyncio.Task[None]) -> None:
+        """Take note that nothing more is written."""
+        if not posting.cancelled():
+            posting.exception()  # the tap knows what became of what was sent
+        self._stop_waiting()
 
-    def so_far(self) -> NotSent | Broken:
+    async def outcome(self) -> TokenReply:
+        """Return what is to be told.
+
+        Raises:
+            BaseException: That of `before_send`.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self._is_sent and self._tap is not None:
+            await self._read_the_last(self._tap)
+        return self.so_far()
+
+    def so_far(self) -> TokenReply:
         """Return what must be said if nothing more comes."""
         if not self._is_sent or self._tap is None:
-            return NotSent()
-        torn = read_torn(bytes(self._tap.arrived))
-        return Broken(status=torn.status, body=torn.body)
+            return NotSent(is_vetoed=self._is_vetoed)
+        return self._tap.so_far()
 
     def tell(self, reply: TokenReply) -> TokenReply:
         """Tell the caller, unless it was told before; return what it was told."""
@@ -219,13 +219,9 @@ class _Exchange:
         return self._told
 
     def let_go(self) -> None:
-        """Close the connection: politely after a whole answer, otherwise with a reset."""
-        if self._tap is None:
-            return
-        if isinstance(self._told, Answered):
-            self._tap.close_politely()
-        else:
-            self._tap.reset()
+        """Close the connection."""
+        if self._tap is not None:
+            self._tap.let_go()
 
     async def closed(self) -> None:
         """Return once the socket is gone."""
@@ -244,11 +240,19 @@ class _Exchange:
         await asyncio.wait([work])
 
     async def _read_the_last(self, tap: ByteTap) -> None:
-        had = -1
-        while self._told is None and len(tap.arrived) > had:
-            had = len(tap.arrived)
+        had_bytes = -1
+        while tap.reply is None and tap.arrived_bytes > had_bytes:
+            had_bytes = tap.arrived_bytes
             for _ in range(_LAST_PASSES):
                 await asyncio.sleep(0)
+
+    def _on_end(self) -> None:
+        if self._is_sent:
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
 
 
 def _form(request: TokenRequest) -> bytes:

@@ -20,6 +20,8 @@ _BEARER: Final = re.compile(r"[!-~]+")
 _OPAQUE: Final = re.compile("[^\\x00-\\x1f\\x7f\\ud800-\\udfff\\ufffd]+")
 """A refresh token goes into a form: anything UTF-8 can say that is no scar of a bad decoding."""
 
+_BOM: Final = b"\xef\xbb\xbf"
+_DECODER: Final = json.JSONDecoder()
 _HTML_MEDIA_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
@@ -80,6 +82,26 @@ def read_error(body: bytes) -> ErrorMembers:
         error=error if isinstance(error, str) else "",
         description=description if isinstance(description, str) else "",
     )
+
+
+def begins_an_object(body: bytes) -> bool:
+    """Whether the body is a JSON object, or the beginning of one."""
+    return body.removeprefix(_BOM).lstrip()[:1] == b"{"
+
+
+def leading_object(body: bytes) -> bytes | None:
+    """Return the complete JSON object that the body begins with, or ``None``.
+
+    No part of an object is an object, so this is whole, whatever was to follow it.
+    """
+    if not begins_an_object(body):
+        return None
+    text = body.removeprefix(_BOM).decode("utf-8", errors="surrogateescape").lstrip()
+    try:
+        _, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return text[:end].encode("utf-8", errors="surrogateescape")
 
 
 def is_page(body: bytes, content_type: str) -> bool:

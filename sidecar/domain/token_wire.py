@@ -100,8 +100,11 @@ def read_reply(
             return _failed(operation, FailureReason.UNREACHABLE)
         case Broken(status=status, body=body):
             reading: Reading | None = None
-            if status is not None and _is_success(status) and operation is not Operation.REVOKE:
+            is_promising = status is None or _is_success(status)
+            if is_promising and operation is not Operation.REVOKE:
                 reading = _read_pair(operation, body, is_complete=False, max_age_s=max_age_s)
+            if status is None and not _is_of_a_token_service(reading):
+                reading = None
             return reading or _failed(operation, FailureReason.ANSWER_LOST, status=status)
         case Answered(status=status) if _is_success(status):
             return _read_success(operation, reply, max_age_s=max_age_s)
@@ -197,6 +200,11 @@ def _read_pair(
         subject=claims.subject,
         akoya_grant_id=grant_id,
     )
+
+
+def _is_of_a_token_service(reading: Reading | None) -> bool:
+    """Whether bytes without a status are its success: nobody else has both tokens to tell."""
+    return isinstance(reading, PairRead) and reading.pair.id_token is not None
 
 
 def _read_refusal(operation: Operation, answer: Answered, *, carried_token: bool) -> TokenFailure:

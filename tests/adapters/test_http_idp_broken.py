@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from sidecar.adapters.answer_framing import read_torn
+from sidecar.adapters.answer_reader import read_torn
 from sidecar.domain.wire import Answered, Broken, NotSent
 from tests.support.faultline import Direction, Fault, Faultline
 from tests.support.idp_calls import BODY, accept_request, answer_well, provider, raw_server, send
@@ -101,7 +101,7 @@ def test_a_torn_answer_is_read_wherever_it_ends() -> None:
 
 def test_a_torn_answer_that_was_packed_is_unpacked_as_far_as_it_goes() -> None:
     """The refresh token in the first half of a packed answer is as good as any."""
-    body = b"".join(b'{"n%d": "%x"}' % (number, number**9) for number in range(400))
+    body = b"".join(b'["n%d", "%x"]' % (number, number**9) for number in range(400))
     packed = gzip.compress(body)
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: GZip\r\n\r\n"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -85,6 +86,10 @@ class PeerConnection:
     def close(self) -> None:
         """End the connection normally."""
         self._writer.close()
+
+    def close_below_tls(self) -> None:
+        """End the sending side of the socket, without TLS' goodbye."""
+        self._socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """End the connection with a reset."""

@@ -26,7 +26,7 @@ from aiohttp.tracing import Trace
 from sidecar import __version__
 from sidecar.adapters.idp_socket import ByteTap, claim_socket
 from sidecar.domain.secret import Secret
-from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply, TokenRequest
+from sidecar.domain.wire import NotSent, TokenReply, TokenRequest
 
 _LAST_PASSES: Final = 3
 """Passes of the loop after which whatever the kernel held has been handed up."""

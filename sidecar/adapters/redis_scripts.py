@@ -163,6 +163,7 @@ def _acquire(command: Acquire) -> Call:
         command.lease_ms,
         command.quarantine_ms,
         int(command.may_probe),
+        int(command.may_go_on),
     )
 
 
@@ -176,6 +177,7 @@ def _release(command: Release) -> Call:
         int(error is not None),
         "" if error is None else error.operation,
         "" if error is None else error.reason,
+        int(command.is_orphan),
     )
 
 

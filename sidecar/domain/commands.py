@@ -308,6 +308,8 @@ class Acquire(Command[AcquireVerdict]):
         quarantine_ms: How long claims stop after the store's incarnation was first met.
         may_probe: Whether the caller may present a token again whose answer nobody is known to
             hold.
+        may_go_on: Whether it may do so at least where its own spool proved the former owner dead,
+            and it gave back the claim that it made then.
     """
 
     claim_id: ClaimId
@@ -318,6 +320,7 @@ class Acquire(Command[AcquireVerdict]):
     lease_ms: int
     quarantine_ms: int
     may_probe: bool = True
+    may_go_on: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,8 +344,12 @@ class KeepHold(Command[StepVerdict]):
 class Release(Command[StepVerdict]):
     """Give the lease back where no successor can appear any more.
 
+    A claim that began as a probe leaves the grant marked: whoever comes next probes too, since the
+    owner of the answer that was never seen may still have it.
+
     Attributes:
         is_unspent: The request surely was not processed, so the mark does not count.
+        is_orphan: The claim was that of a dead process of the caller's spool, which may go on.
         backoff_ms: No claim for this long from now; 0: none.
         error: What went wrong, with any ``at_ms`` (the store's clock is put in its place).
     """
@@ -351,6 +358,7 @@ class Release(Command[StepVerdict]):
     is_unspent: bool
     backoff_ms: int
     error: LastError | None
+    is_orphan: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

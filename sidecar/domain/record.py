@@ -140,15 +140,16 @@ class GrantRecord:
         state: Where the protocol stands.
         claim_id: The running claim, in ``leased`` and ``sending`` (and kept by ``revoking``
             while one runs).
-        replica_id: Its owner's spool.
+        replica_id: Its owner's spool. In ``active``: the spool that proved the owner of an answer
+            which was never seen to be dead, and may ask again.
         boot_id: Its owner's process.
         lease_until_ms: End of the lease; meaningful in ``leased`` only.
         marked_at_ms: When ``sending`` began.
         hold_until_ms: In ``sending``: from when a stranger may probe. In ``in_doubt``: end of
             healing.
         marks: How often a claim of this generation may have left a sidecar.
-        is_probe: The lease (or the denial of its claim, in ``in_doubt``) follows a claim whose
-            answer nobody is known to hold.
+        is_probe: A claim of this generation has no end, and nobody is known to hold its answer: the
+            lease, or the next one, or the denial in ``in_doubt`` follows it.
         run_id: Incarnation of the store at the last lease step.
         committed_run_id: Incarnation in which this generation was both marked and committed live
             (or obtained or imported); empty after a replay.

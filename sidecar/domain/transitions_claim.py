@@ -88,10 +88,16 @@ def acquire(
     if refusal is not None:
         return record, refusal
     is_probe = record.state is GrantState.SENDING or record.is_probe
-    if is_probe and not command.may_probe:
+    if is_probe and not (command.may_probe or _may_go_on(record, command)):
         return record, ProbeWithheld()
     leased = _leased(record, command, moment)
     return leased, Leased(record=leased)
+
+
+def _may_go_on(record: GrantRecord, command: Acquire) -> bool:
+    """Whether the caller gave back the claim of a process that it knows to be dead."""
+    is_given_back = record.state is GrantState.ACTIVE
+    return command.may_go_on and is_given_back and record.replica_id == command.replica_id
 
 
 def _is_replaced(record: GrantRecord, known: Position) -> bool:
@@ -103,7 +109,8 @@ def _enter_incarnation(
     record: GrantRecord, moment: Moment, quarantine_until_ms: int
 ) -> GrantRecord:
     if record.state is GrantState.LEASED:  # nothing was sent, and its mark would be refused
-        record = replace(without_claim(record), state=GrantState.ACTIVE)
+        is_probe = record.is_probe
+        record = replace(without_claim(record), state=GrantState.ACTIVE, is_probe=is_probe)
     hold_until_ms = record.hold_until_ms
     if record.state in (GrantState.SENDING, GrantState.IN_DOUBT):
         hold_until_ms = max(hold_until_ms, quarantine_until_ms)
@@ -191,7 +198,10 @@ def keep_hold(
 def release(
     record: GrantRecord | None, command: Release, moment: Moment
 ) -> tuple[GrantRecord | None, StepVerdict]:
-    """End the caller's claim, of which no successor can appear any more."""
+    """End the caller's claim, of which no successor can appear any more.
+
+    A probe stays one: what is over is this claim, not the one whose answer was never seen.
+    """
     if record is None or record.claim_id != command.claim_id:
         return record, Refused()
     if record.state is GrantState.REVOKING:  # the order stands; only its wait is over
@@ -203,6 +213,8 @@ def release(
     released = replace(
         without_claim(record),
         state=GrantState.ACTIVE,
+        is_probe=record.is_probe,
+        replica_id=record.replica_id if command.is_orphan else None,
         marks=record.marks - 1 if taken_back else record.marks,
         not_before_ms=moment.now_ms + command.backoff_ms if command.backoff_ms > 0 else 0,
         failures=0 if error is None else record.failures + 1,

@@ -256,6 +256,7 @@ class Claim:
                 is_unspent=is_unspent,
                 backoff_ms=int(backoff_s * 1000),
                 error=None if failure is None else self._last_error(failure),
+                is_orphan=self._ticket.kind is ClaimKind.ORPHAN,
             )
         )
         self._note_end()

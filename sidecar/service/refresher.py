@@ -67,7 +67,7 @@ class Refresher:
         claim_id = ClaimId(self._parts.entropy.new_id())
         verdict = await self._acquire(wish, claim_id)
         if isinstance(verdict, Leased):
-            kind = ClaimKind.PROBE if verdict.record.is_probe else ClaimKind.FIRST
+            kind = self._kind(wish, verdict.record)
             await self._claim(wish, claim_id, verdict.record, kind=kind, announce=announce)
         elif isinstance(verdict, HealingOver):
             await self._settle(wish, verdict.record, announce)
@@ -105,6 +105,13 @@ class Refresher:
             )
         self._parts.journal.note(ClaimEnded(grant=intent.grant, claim_id=intent.claim_id))
         return True
+
+    def _kind(self, wish: RefreshWish, record: GrantRecord) -> ClaimKind:
+        """Return why the token of a leased record is presented."""
+        if not record.is_probe:
+            return ClaimKind.FIRST
+        goes_on = self._parts.policy.probes is ProbePolicy.OWNER_ONLY and not wish.is_ordered
+        return ClaimKind.ORPHAN if goes_on else ClaimKind.PROBE
 
     def _holds_unread_answer(self, wish: RefreshWish) -> bool:
         """Whether the successor lies here in an answer that this sidecar cannot read (yet).
@@ -165,6 +172,7 @@ class Refresher:
                 lease_ms=int(self._parts.times.lease_s * 1000),
                 quarantine_ms=int(self._parts.times.quarantine_s * 1000),
                 may_probe=wish.is_ordered or self._parts.policy.probes is ProbePolicy.AFTER_HOLD,
+                may_go_on=self._parts.policy.probes is ProbePolicy.OWNER_ONLY,
             )
             try:
                 verdict = await self._parts.store.apply(wish.grant, command)
@@ -217,7 +225,7 @@ class Refresher:
             tokens = self._parts.vault.open_pair(wish.grant, record.pair)
         except SealError as error:
             self._unreadable(wish.grant, error, announce)
-            await self._hand_back(wish.grant, claim_id)
+            await self._hand_back(wish.grant, claim_id, is_orphan=kind is ClaimKind.ORPHAN)
             return
         ticket = Ticket(
             grant=wish.grant,
@@ -231,10 +239,16 @@ class Refresher:
         with span, self._parts.committer.in_hand(wish.grant):
             await Claim(parts=self._parts, ticket=ticket, announce=announce).run()
 
-    async def _hand_back(self, grant: GrantId, claim_id: ClaimId) -> None:
+    async def _hand_back(self, grant: GrantId, claim_id: ClaimId, *, is_orphan: bool) -> None:
         """Give back a lease for which nothing was sent; if the store is away, it just ends."""
         error = LastError(operation="refresh", reason=Obstacle.UNREADABLE.value, at_ms=0)
-        release = Release(claim_id=claim_id, is_unspent=True, backoff_ms=1000, error=error)
+        release = Release(
+            claim_id=claim_id,
+            is_unspent=True,
+            backoff_ms=1000,
+            error=error,
+            is_orphan=is_orphan,
+        )
         try:
             await self._parts.store.apply(grant, release)
         except StoreUnavailable:

@@ -22,7 +22,10 @@ from sidecar.domain.commands import (
     AcquireVerdict,
     CommitVerdict,
     DenyVerdict,
+    Incarnation,
+    Leased,
     Missing,
+    ProbeWithheld,
     RevokeBeginVerdict,
 )
 from sidecar.domain.record import GrantId, GrantState, RunId
@@ -30,6 +33,18 @@ from tests.support.random_commands import (
     GRANTS,
     RUNS,
     TIME_STEPS_MS,
+)
+from tests.support.records import (
+    HOLD_MS,
+    MINE,
+    QUARANTINE_MS,
+    START,
+    THEIRS,
+    acquire,
+    live,
+    mark,
+    pair,
+    release,
 )
 from tests.support.strategies import chances
 from tests.support.two_stores import TwoStores
@@ -40,6 +55,8 @@ LONGEST_SOAK_STEPS: Final = 4 * SOAK_STEPS
 LANDMARKS: Final = {
     "probe",
     "orphan",
+    "a probe given back",
+    "an orphan given back",
     "settled",
     "settled after a clean denial",
     "healed by a commit",
@@ -104,6 +121,32 @@ def test_every_script_does_what_its_transition_does(stores: TwoStores) -> None:
     run_state_machine_as_test(
         Compared, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
+
+
+def test_a_probe_stays_one_on_both_sides_through_a_restart_and_a_release(
+    stores: TwoStores,
+) -> None:
+    """The rarest of what random histories meet: a restart in the lease of a probe."""
+    stores.start_afresh()
+    start = stores.moment
+    met = Incarnation(run_id=RUNS[1], met_at_ms=start.now_ms + HOLD_MS)
+    stores.apply(live(pair(0), None))
+    stores.apply(acquire(START, met=Incarnation(run_id=RUNS[0], met_at_ms=0)))
+    stores.apply(mark(START))
+    stores.move_to(replace(start, now_ms=start.now_ms + HOLD_MS))
+    stores.apply(acquire(START, THEIRS))
+
+    stores.move_to(replace(start, now_ms=start.now_ms + HOLD_MS, run_id=RUNS[1]))
+    stores.apply(acquire(START, MINE, met))
+    stores.move_to(replace(stores.moment, now_ms=start.now_ms + HOLD_MS + QUARANTINE_MS))
+    withheld = stores.apply(replace(acquire(START, MINE, met), may_probe=False))
+    stores.apply(acquire(START, MINE, met))
+    stores.apply(replace(release(MINE), is_orphan=True))
+    went_on = stores.apply(replace(acquire(START, MINE, met), may_probe=False, may_go_on=True))
+
+    assert withheld == ProbeWithheld()
+    assert isinstance(went_on, Leased)
+    assert went_on.record.is_probe
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -21,6 +21,7 @@ from sidecar.domain.commands import (
     Leased,
     Missing,
     NewIncarnation,
+    ProbeWithheld,
     Quarantined,
     Refused,
 )
@@ -50,6 +51,7 @@ from tests.support.records import (
     mark,
     pair,
     release,
+    replay,
     revoking,
     sending,
 )
@@ -259,6 +261,64 @@ def test_a_release_of_an_unspent_token_takes_the_mark_back() -> None:
 
     assert record == active()
     assert unsent == active()
+
+
+@pytest.mark.parametrize("is_unspent", [False, True])
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_a_probe_that_is_given_back_stays_a_probe(
+    is_unspent: bool,  # noqa: FBT001 - a parameter of the test
+    is_marked: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The claim whose answer was never seen may still be read by its owner, whatever came since."""
+    over = at(HOLD_MS)
+    probing = after(sending(THEIRS), (acquire(START), over))
+    if is_marked:
+        probing = after(probing, (mark(START), over))
+
+    given_back = after(probing, (release(is_unspent=is_unspent), over))
+    withheld = transitions.apply(given_back, replace(acquire(START), may_probe=False), over)
+    ordered = transitions.apply(given_back, acquire(START), over)
+
+    assert (given_back.state, given_back.is_probe) == (GrantState.ACTIVE, True)
+    assert given_back.replica_id is None
+    assert withheld == (given_back, ProbeWithheld())
+    assert isinstance(ordered[1], Leased)
+    assert ordered[1].record.is_probe
+    assert not after(given_back, (replay(pair(1)), over)).is_probe
+
+
+def test_a_probe_that_the_store_forgot_in_its_lease_stays_a_probe() -> None:
+    """A new incarnation voids the lease, not the reason to ask a person first."""
+    over = at(HOLD_MS)
+    probing = after(sending(THEIRS), (acquire(START), over))
+    met = Incarnation(run_id=OTHER_RUN, met_at_ms=NOW)
+
+    restarted, _ = transitions.apply(probing, acquire(START, THEIRS, met), at(0, OTHER_RUN))
+
+    assert restarted is not None
+    assert (restarted.state, restarted.is_probe) == (GrantState.ACTIVE, True)
+
+
+def test_whose_spool_knows_the_owner_to_be_dead_goes_on_after_giving_the_orphan_back() -> None:
+    """No paused owner can have the answer; a stranger still knows nothing of that."""
+    adopted = after(sending(), (adopt(), at(1)))
+    given_back = after(adopted, (replace(release(FRESH_CLAIM), is_orphan=True), at(1)))
+    going_on = replace(acquire(START), may_probe=False, may_go_on=True)
+    strange = replace(acquire(START, THEIRS), may_probe=False, may_go_on=True)
+
+    assert (given_back.is_probe, given_back.replica_id) == (True, MY_REPLICA)
+    assert isinstance(transitions.apply(given_back, going_on, at(1))[1], Leased)
+    assert transitions.apply(given_back, strange, at(1)) == (given_back, ProbeWithheld())
+    ordered = after(given_back, (acquire(START, THEIRS), at(1)), (release(THEIRS), at(1)))
+    assert transitions.apply(ordered, going_on, at(1)) == (ordered, ProbeWithheld())
+
+
+def test_a_claim_that_runs_is_not_gone_on_with_by_its_own_spool() -> None:
+    """Its hold may be over while its process reads the answer."""
+    going_on = replace(acquire(START, FRESH_CLAIM), may_probe=False, may_go_on=True)
+    own = replace(going_on, replica_id=MY_REPLICA)
+
+    assert transitions.apply(sending(), own, at(HOLD_MS)) == (sending(), ProbeWithheld())
 
 
 def test_a_release_without_an_error_ends_a_row_of_failures() -> None:

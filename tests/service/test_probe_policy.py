@@ -9,6 +9,7 @@ from sidecar.domain.policy import ProbePolicy, RefreshPolicy
 from sidecar.domain.record import GrantState
 from sidecar.domain.tokens import TokenRefused
 from sidecar.service.claim_parts import RefreshWish
+from tests.support.rotating_idp import Fault
 from tests.support.sidecar_parts import KEY
 from tests.support.virtual_fleet import Fleet, Peer, bearer_of
 from tests.support.virtual_time import in_virtual_time
@@ -107,4 +108,45 @@ async def test_a_person_orders_the_probe(policy: ProbePolicy) -> None:
     assert fleet.stored_token(stranger) == fleet.idp.live_token(KEY)
     assert len(fleet.idp.refreshes()) == 1
     assert owner.leftovers() == []
+    await fleet.end()
+
+
+@pytest.mark.parametrize("policy", [ProbePolicy.OWNER_ONLY, ProbePolicy.MANUAL])
+@in_virtual_time
+async def test_an_order_that_reached_nobody_lets_nobody_else_probe(policy: ProbePolicy) -> None:
+    """The token service was away for the ordered probe: the next request is no order."""
+    fleet, _, stranger = await _with_a_dead_claim(policy)
+    known = fleet.record(stranger).position
+    fleet.idp.plan.append(Fault.UNREACHABLE)
+
+    ordered = await stranger.parts.broker.renew(KEY, known=known, wait_s=10)
+    await asyncio.sleep(120)  # the backoff
+    plain = await stranger.ask()
+
+    assert isinstance(ordered, Postponed)
+    assert isinstance(plain, TokenRefused)
+    assert fleet.idp.refreshes() == []
+    assert isinstance(await stranger.parts.broker.renew(KEY, known=known, wait_s=10), Refreshed)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_orphan_that_reached_nobody_is_its_spools_to_go_on_with() -> None:
+    """The restart knew its owner to be dead and still does; a stranger does not."""
+    fleet, owner, stranger = await _with_a_dead_claim(ProbePolicy.OWNER_ONLY)
+    fleet.idp.plan.extend([Fault.UNREACHABLE, Fault.UNREACHABLE])
+
+    await owner.start()
+    await asyncio.sleep(120)
+    assert fleet.record(owner).state is GrantState.ACTIVE
+    plain = await stranger.ask()
+    again = await owner.ask()  # unreachable once more
+    await asyncio.sleep(120)
+
+    assert isinstance(plain, TokenRefused)
+    assert isinstance(again, TokenRefused)
+    assert fleet.idp.refreshes() == []
+    assert bearer_of(await owner.ask())
+    await owner.rest()
+    assert len(fleet.idp.refreshes()) == 1
     await fleet.end()

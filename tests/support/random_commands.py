@@ -7,6 +7,7 @@ can run on a plain seed, many thousand steps a second.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from random import Random
 from typing import Final
 
@@ -153,6 +154,7 @@ class _Drawer:
         )
 
     def acquire(self) -> AnyCommand:
+        permit = self.rng.randrange(8)
         return Acquire(
             claim_id=self.rng.choice(CLAIMS),
             replica_id=self.rng.choice(REPLICAS),
@@ -161,7 +163,8 @@ class _Drawer:
             incarnation=self.incarnation(),
             lease_ms=LEASE_MS,
             quarantine_ms=self.rng.choice((0, QUARANTINE_MS)),
-            may_probe=self.rng.randrange(4) > 0,
+            may_probe=permit > 1,
+            may_go_on=permit % 2 == 1,
         )
 
     def mark(self) -> AnyCommand:
@@ -171,11 +174,13 @@ class _Drawer:
         return KeepHold(claim_id=self.claim(), hold_ms=HOLD_MS)
 
     def release(self) -> AnyCommand:
+        is_unspent, is_orphan = self.rng.choice(tuple(product((False, True), repeat=2)))
         return Release(
             claim_id=self.claim(),
-            is_unspent=self.rng.random() < 0.5,
+            is_unspent=is_unspent,
             backoff_ms=self.rng.choice((0, 0, LEASE_MS)),
             error=self.rng.choice((None, self.error())),
+            is_orphan=is_orphan,
         )
 
     def adopt(self) -> AnyCommand:

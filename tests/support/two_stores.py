@@ -24,6 +24,7 @@ from sidecar.domain.commands import (
     Done,
     Leased,
     Moment,
+    Release,
     Settle,
 )
 from sidecar.domain.record import GrantId, GrantRecord, GrantState
@@ -91,6 +92,10 @@ class TwoStores:
             second = self._compared(grant, command)
             assert self._records.get(grant) == once, command
             assert is_equivalent(command, first, second), (command, first, second)
+
+    def apply(self, command: AnyCommand) -> object:
+        """Apply one command to a grant of its own, and compare."""
+        return self._compared(GRANTS[0], command)
 
     def live_on(self, rng: Random) -> None:
         """Let some time pass perhaps, and the store restart now and then; then take a step."""
@@ -170,6 +175,10 @@ def _landmarks(
             yield "settled"
             if before.hold_until_ms == before.changed_at_ms:
                 yield "settled after a clean denial"
+        case Done() if isinstance(command, Release) and before.is_probe:
+            yield "a probe given back"
+            if command.is_orphan:
+                yield "an orphan given back"
         case Committed(was=GrantState.IN_DOUBT | GrantState.REAUTH_REQUIRED):
             yield "healed by a commit"
         case Committed(was=GrantState.LEASED | GrantState.SENDING, is_gap=True):

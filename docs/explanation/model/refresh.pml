@@ -308,7 +308,6 @@ inline give_back(k, is_unspent) {   /* release */
   :: MINE(k) && (store_state == LEASED || store_state == SENDING) ->
 #if CLEAN
        if :: is_unspent && store_state == SENDING -> store_marks-- :: else -> skip fi;
-       store_probe = 0;
 #endif
        set_state(ACTIVE); store_claim = NOBODY
   :: else -> skip

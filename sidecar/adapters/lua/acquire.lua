@@ -6,6 +6,7 @@
 --   ARGV[8..9]   announced run_id ('' if none), when it was first met (ms)
 --   ARGV[10..11] lease, quarantine (ms)
 --   ARGV[12]     1: the caller may present a token again whose answer nobody is known to hold
+--   ARGV[13]     1: it may, where it gave back the claim of a process that it knows to be dead
 -- Returns missing | dead state | fresh record | leased record | new_incarnation run_id |
 --   quarantined until | held until | healing_over record | backing_off until | busy until |
 --   probe_withheld
@@ -30,6 +31,7 @@ if record.rid ~= run_id then
   local changes = { rid = run_id, qu = quarantine_end }
   if record.st == 'leased' then -- nothing was sent, and its mark would be refused
     changes.st = 'active'
+    changes.prb = record.prb == '1'
     without_claim(changes)
   elseif record.st == 'sending' or record.st == 'in_doubt' then
     changes.hu = math.max(number(record, 'hu'), quarantine_end)
@@ -55,7 +57,8 @@ if record.st == 'sending' and number(record, 'hu') > now then
   return { 'held', number(record, 'hu') }
 end
 local is_probe = record.st == 'sending' or record.prb == '1'
-if is_probe and ARGV[12] ~= '1' then
+local may_go_on = ARGV[13] == '1' and record.st == 'active' and record.rep == ARGV[4]
+if is_probe and ARGV[12] ~= '1' and not may_go_on then
   return { 'probe_withheld' }
 end
 write(record, without_claim({

@@ -57,6 +57,11 @@ class ProtocolTimes:
     sweep_every_s: float = 600.0
     sweep_poll_s: float = 30.0
 
+    def fault_pause_s(self, failures: int) -> float:
+        """Return how long to wait after a fault of ours before the same is tried again."""
+        first_s, limit_s = self.commit_retry_first_s, self.commit_retry_limit_s
+        return backoff(failures=failures, fraction=0.0, first_s=first_s, limit_s=limit_s)
+
 
 DEFAULT_LIFE_S: Final = 900
 """Life of an id_token that tells none: Akoya asks recipients to assume fifteen minutes."""

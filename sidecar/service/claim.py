@@ -2,50 +2,30 @@
 
 Present the token; repeat only what nobody else can ever have the answer of; believe a denial only
 after the own spool, the store and the fleet were asked. A claim is never cancelled by a client, and
-it always ends with the lease given back, the grant doubted, or the pair on its way to the store.
+it always ends with the lease given back, the grant doubted, or the pair on its way to the store:
+also after a fault of ours, wherever it comes, and where the process is told to end.
 
 What an answer means is decided in `domain.token_wire`; how one presentation goes, in
-`transmission`.
+`transmission`; how a conclusion is carried out, in `claim_ending`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import assert_never, final
+from typing import Final, final
 
-from sidecar.domain import policy
-from sidecar.domain.commands import (
-    BeingRevoked,
-    CleanlyDenied,
-    Command,
-    Deny,
-    Healed,
-    InDoubt,
-    Missing,
-    NotOurs,
-    Release,
-    VerdictT_co,
-)
-from sidecar.domain.events import (
-    ClaimEndedAs,
-    ClaimKind,
-    ClaimOutcome,
-    ClaimVetoed,
-    GrantDoubted,
-    TokenRequestFailed,
-)
-from sidecar.domain.failure import DISPOSITIONS, FailureReason
-from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed
-from sidecar.domain.record import GrantState, LastError
-from sidecar.domain.spooled import ClaimEnded
+from sidecar.domain.failure import FailureReason
+from sidecar.domain.outcomes import Obstacle, Postponed
 from sidecar.domain.token_wire import ClaimFate, fate_of
 from sidecar.domain.tokens import TokenFailure
-from sidecar.ports import StoreUnavailable
-from sidecar.service.brake import HELD_S
+from sidecar.service import faults
+from sidecar.service.claim_ending import ClaimEnding
 from sidecar.service.claim_parts import Announce, ClaimParts, Ticket
-from sidecar.service.settler import Settlement
-from sidecar.service.transmission import Delivered, Transmission, Unread, Vetoed
+from sidecar.service.presentations import Delivered, Presentation, Unread, Vetoed
+from sidecar.service.transmission import Transmission
+
+LAST_STEP_S: Final = 1.0
+"""How long a claim that is told to end may take to tell the store; else its next start does."""
 
 
 @final
@@ -57,10 +37,27 @@ class Claim:
         self._ticket = ticket
         self._announce = announce
         self._transmission = Transmission(parts=parts, ticket=ticket, announce=announce)
-        self._may_be_spent = False
+        self._ending = ClaimEnding(
+            parts=parts, ticket=ticket, announce=announce, transmission=self._transmission
+        )
 
     async def run(self) -> None:
-        """Carry the claim to its end; announces the outcome as soon as there is one."""
+        """Carry the claim to its end; announces the outcome as soon as there is one.
+
+        No fault leaves a marked claim to its hold: what is known of it by then decides its end.
+        """
+        try:
+            await self._spend()
+        except asyncio.CancelledError as error:
+            if faults.is_ending():
+                await self._end_in_haste()
+                raise
+            self._report(error)  # some library's
+        except Exception as error:  # noqa: BLE001 - reported; the claim still has to end
+            self._report(error)
+        await self._end_by_what_is_known()
+
+    async def _spend(self) -> None:
         repeats = self._parts.restraints.repeats
         repeats.note_claim()
         failure: TokenFailure | None = None
@@ -71,224 +68,89 @@ class Claim:
             if failure is not None:
                 if not repeats.take(self._ticket.grant, self._ticket.provider):
                     break
-                self._tell(failure, retry_in_s=wait_s)
+                self._ending.tell(failure, retry_in_s=wait_s)
             await asyncio.sleep(wait_s)
             presentation = await self._transmission.present()
+            if isinstance(presentation, Unread):
+                presentation = await self._read_again()
             match presentation:
                 case Delivered():
-                    await self._deliver(presentation)
+                    await self._ending.deliver(presentation)
                     return
                 case Vetoed():
-                    await self._vetoed(failure)
+                    await self._ending.vetoed(failure)
                     return
                 case Unread():
-                    self._leave()
+                    await self._ending.doubt_unread()
                     return
                 case TokenFailure():
                     failure = presentation
                     if await self._ends_with(failure):
                         return
         if failure is not None:
-            await self._give_back(failure)
+            await self._ending.give_back(failure)
+
+    async def _read_again(self) -> Presentation:
+        """Read an answer that a fault of ours kept from being read, a few times."""
+        presentation: Presentation = Unread()
+        for pause_s in self._parts.times.owner_retry_pauses_s:
+            await asyncio.sleep(pause_s)
+            presentation = self._transmission.read_again()
+            if not isinstance(presentation, Unread):
+                break
+        return presentation
+
+    async def _end_by_what_is_known(self) -> None:
+        """End the claim after a fault, and again while that fails too, until its hold is over."""
+        until_s = self._parts.clock.elapsed_s() + self._parts.times.hold_s
+        failures = 0
+        while not self._ending.is_over and self._parts.clock.elapsed_s() <= until_s:
+            try:
+                await self._ending.by_what_is_known()
+            except asyncio.CancelledError as error:
+                if faults.is_ending():
+                    await self._end_in_haste()
+                    raise
+                self._report(error)
+            except Exception as error:  # noqa: BLE001 - reported, and tried again
+                self._report(error)
+            if not self._ending.is_over:
+                await asyncio.sleep(self._parts.times.fault_pause_s(failures))
+            failures += 1
+        result = self._transmission.result
+        if isinstance(result, Delivered):
+            self._announce(result.refreshed)
+        self._announce(Postponed(obstacle=Obstacle.FAILED, retry_in_s=1.0))
+
+    async def _end_in_haste(self) -> None:
+        """End the claim of a process that is told to end, if the store takes that at once.
+
+        Otherwise its intent, and what came of an answer, lie in the spool for the next start.
+        """
+        try:
+            async with asyncio.timeout(LAST_STEP_S):
+                if not self._ending.is_over:
+                    await self._ending.by_what_is_known()
+        except Exception as error:  # noqa: BLE001 - a timeout, or reported; the next start goes on
+            if not isinstance(error, TimeoutError):
+                self._report(error)
 
     async def _ends_with(self, failure: TokenFailure) -> bool:
         """Draw the conclusion from a failure; return whether the claim is over."""
+        self._ending.may_be_spent |= fate_of(failure) is ClaimFate.AMBIGUOUS
         self._parts.restraints.banks.learn(self._ticket.provider, failure)
         await self._parts.restraints.gate.learn(failure)
         match fate_of(failure):
             case ClaimFate.DENIED:
-                await self._denied(failure)
+                await self._ending.denied(failure)
                 return True
             case ClaimFate.AMBIGUOUS:
-                self._may_be_spent = True
                 return False
             case ClaimFate.UNSPENT:
-                if self._may_be_spent and failure.reason is FailureReason.UNREACHABLE:
+                if self._ending.may_be_spent and failure.reason is FailureReason.UNREACHABLE:
                     return False
-                await self._give_back(failure)
+                await self._ending.give_back(failure)
                 return True
 
-    async def _deliver(self, delivered: Delivered) -> None:
-        await self._parts.committer.commit(delivered.received, is_live=True)
-        self._announce(delivered.refreshed)
-        restraints = self._parts.restraints
-        restraints.banks.learn(self._ticket.provider, None)
-        restraints.brake.note_pair()
-        await restraints.gate.learn(None)
-        taken_over = self._ticket.kind in (ClaimKind.PROBE, ClaimKind.ORPHAN)
-        self._end(ClaimOutcome.TAKEN_OVER if taken_over else ClaimOutcome.WON)
-
-    async def _vetoed(self, failure: TokenFailure | None) -> None:
-        """The store or the spool refused the first byte of this try; an earlier try may count."""
-        self._parts.observer.observe(ClaimVetoed(grant=self._ticket.grant))
-        backoff_s = 0.0 if failure is None else self._backoff_s(failure)
-        await self._release(is_unspent=not self._may_be_spent, backoff_s=backoff_s, failure=failure)
-        obstacle = Obstacle.BUSY if self._parts.journal.is_writable else Obstacle.SPOOL_AWAY
-        retry_in_s = max(backoff_s, self._parts.times.peer_poll_first_s)
-        self._announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s, failure=failure))
-        self._end(ClaimOutcome.LOST)
-
-    def _leave(self) -> None:
-        """Let everything stand: the next start reads the answer again, before anybody claims.
-
-        To present the token once more, or to end the claim, would throw its only successor away.
-        """
-        self._announce(Postponed(obstacle=Obstacle.FAILED, retry_in_s=self._parts.times.hold_s))
-        self._end(ClaimOutcome.LOST)
-
-    async def _give_back(self, failure: TokenFailure) -> None:
-        """Release the lease: no successor can appear any more, and the grant stays as it is."""
-        backoff_s = self._backoff_s(failure)
-        self._tell(failure, retry_in_s=backoff_s)
-        self._announce(Postponed(obstacle=Obstacle.FAILED, retry_in_s=backoff_s, failure=failure))
-        # Nobody knows whether an answer of an unknown kind spent the token.
-        is_unspent = not (self._may_be_spent or failure.reason is FailureReason.UNKNOWN)
-        await self._release(is_unspent=is_unspent, backoff_s=backoff_s, failure=failure)
-        self._end(ClaimOutcome.LOST)
-
-    def _backoff_s(self, failure: TokenFailure) -> float:
-        times = self._parts.times
-        is_unknown = failure.reason is FailureReason.UNKNOWN
-        is_limited = failure.reason is FailureReason.RATE_LIMITED
-        least_s = failure.retry_after_s or (times.rate_limit_least_s if is_limited else 0.0)
-        pause_s = policy.backoff(
-            failures=self._ticket.record.failures,
-            fraction=self._parts.entropy.fraction(),
-            first_s=times.backoff_first_s,
-            limit_s=times.unknown_backoff_limit_s if is_unknown else times.backoff_limit_s,
-        )
-        return max(pause_s, least_s)
-
-    async def _denied(self, denial: TokenFailure) -> None:
-        """Akoya says: invalid or already claimed. Look for a successor before believing it."""
-        failure = self._named(denial)
-        self._tell(failure)
-        local = self._parts.journal.state.pairs.get(self._ticket.grant)
-        if local is not None and local.pair.order > self._ticket.record.pair.order:
-            await self._parts.committer.commit(local, is_live=False)
-        verdict = await self._insist(self._deny(failure))
-        self._note_end()
-        match verdict:
-            case Healed():
-                self._announce(FoundNewer(record=verdict.record))
-                self._end(ClaimOutcome.WAITED)
-            case CleanlyDenied():
-                await self._parts.restraints.brake.note_denial()
-                await self._settle(failure)
-            case InDoubt():
-                await self._parts.restraints.brake.note_denial()
-                await self._doubt(failure, self._parts.store_clock.wait_s(verdict.until_ms))
-            case BeingRevoked():
-                self._gone(GrantState.REVOKING, failure)
-            case Missing():
-                self._gone(None, failure)
-            case NotOurs() | None:
-                self._announce(
-                    Postponed(
-                        obstacle=Obstacle.HELD,
-                        retry_in_s=self._parts.times.peer_poll_first_s,
-                        failure=failure,
-                    )
-                )
-                self._end(ClaimOutcome.LOST)
-            case _:
-                assert_never(verdict)
-
-    def _deny(self, failure: TokenFailure) -> Deny:
-        return Deny(
-            claim_id=self._ticket.claim_id,
-            position=self._ticket.record.position,
-            # Akoya says "no token" where we sent one: too strange to be believed at once.
-            is_sole=self._transmission.sends == 1
-            and failure.reason is not FailureReason.REFRESH_TOKEN_MISSING,
-            heal_ms=int(self._parts.times.heal_s * 1000),
-            error=self._last_error(failure),
-        )
-
-    def _named(self, denial: TokenFailure) -> TokenFailure:
-        """Name a denial after an answer that was lost here for what it is: our loss."""
-        lost_before = self._ticket.record.marks > 0 and not self._ticket.record.is_probe
-        if not (self._may_be_spent or lost_before):
-            return denial
-        reason = FailureReason.ROTATION_LOST
-        return replace(denial, reason=reason, disposition=DISPOSITIONS[reason])
-
-    async def _settle(self, failure: TokenFailure) -> None:
-        settler, position = self._parts.settler, self._ticket.record.position
-        try:
-            settlement = await settler.settle(self._ticket.grant, position)
-        except StoreUnavailable:
-            self._announce(Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0, failure=failure))
-            self._end(ClaimOutcome.IN_DOUBT)
-            return
-        match settlement:
-            case Settlement.SETTLED:
-                self._gone(GrantState.REAUTH_REQUIRED, failure)
-                return
-            case Settlement.BRAKED:
-                obstacle, retry_in_s = Obstacle.BRAKE_ON, HELD_S
-            case Settlement.MOVED_ON:
-                obstacle, retry_in_s = Obstacle.HELD, 0.0
-        self._announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s, failure=failure))
-        self._end(ClaimOutcome.IN_DOUBT)
-
-    async def _doubt(self, failure: TokenFailure, heal_in_s: float) -> None:
-        self._parts.observer.observe(
-            GrantDoubted(grant=self._ticket.grant, reason=failure.reason, heal_in_s=heal_in_s)
-        )
-        self._announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=heal_in_s, failure=failure))
-        self._end(ClaimOutcome.IN_DOUBT)
-        try:
-            await self._parts.store.call_fleet(self._ticket.grant)
-        except StoreUnavailable:
-            return
-
-    def _gone(self, state: GrantState | None, failure: TokenFailure) -> None:
-        self._announce(GrantGone(state=state, failure=failure))
-        self._end(ClaimOutcome.LOST)
-
-    async def _release(
-        self, *, is_unspent: bool, backoff_s: float, failure: TokenFailure | None
-    ) -> None:
-        await self._insist(
-            Release(
-                claim_id=self._ticket.claim_id,
-                is_unspent=is_unspent,
-                backoff_ms=int(backoff_s * 1000),
-                error=None if failure is None else self._last_error(failure),
-                is_orphan=self._ticket.kind is ClaimKind.ORPHAN,
-            )
-        )
-        self._note_end()
-
-    async def _insist(self, command: Command[VerdictT_co]) -> VerdictT_co | None:
-        """Repeat a command while the store is away, until the hold would be over anyway."""
-        until_s = self._parts.clock.elapsed_s() + self._parts.times.hold_s
-        while True:
-            try:
-                return await self._parts.store.apply(self._ticket.grant, command)
-            except StoreUnavailable:
-                if self._parts.clock.elapsed_s() > until_s:
-                    return None
-                await asyncio.sleep(self._parts.times.commit_retry_limit_s)
-
-    def _note_end(self) -> None:
-        self._parts.journal.note(
-            ClaimEnded(grant=self._ticket.grant, claim_id=self._ticket.claim_id)
-        )
-
-    def _last_error(self, failure: TokenFailure) -> LastError:
-        return LastError(operation=failure.operation.value, reason=failure.reason.value, at_ms=0)
-
-    def _tell(self, failure: TokenFailure, *, retry_in_s: float | None = None) -> None:
-        self._parts.observer.observe(
-            TokenRequestFailed(
-                grant=self._ticket.grant,
-                provider=self._ticket.provider,
-                failure=failure,
-                retry_in_s=retry_in_s,
-            )
-        )
-
-    def _end(self, outcome: ClaimOutcome) -> None:
-        self._parts.observer.observe(ClaimEndedAs(grant=self._ticket.grant, outcome=outcome))
+    def _report(self, error: BaseException) -> None:
+        faults.report(self._parts.observer, where="claim", error=error)

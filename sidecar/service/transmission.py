@@ -10,58 +10,47 @@ It does not decide whether to present the token again; `service.claim` does.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final, final
 
 from sidecar.domain.commands import Done, KeepHold, MarkSending
 from sidecar.domain.events import (
     ClaimKind,
     ClaimSlowed,
+    Event,
     Outcome,
     TokenRefreshed,
     TokenRequestEnded,
     TokenSent,
-    WorkFailed,
 )
 from sidecar.domain.failure import Operation
 from sidecar.domain.outcomes import Refreshed
 from sidecar.domain.spooled import AnswerReceived, ClaimIntended, PairReceived
 from sidecar.domain.token_wire import PairKept, PairRead, read_reply
 from sidecar.domain.tokens import TokenFailure, TokenPair
-from sidecar.domain.wire import Broken, NotSent, TokenReply
+from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply, TokenRequest
 from sidecar.ports import StoreUnavailable
+from sidecar.service import faults
 from sidecar.service.claim_parts import Announce, ClaimParts, Ticket
+from sidecar.service.presentations import (
+    Delivered,
+    Presentation,
+    Unread,
+    Vetoed,
+    may_hold_a_pair,
+)
 from sidecar.service.vault import PairPlace
 
-HTTP_SUCCESS: Final = range(200, 300)
 TICK_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """A pair came; `is_durable` says whether the spool has it and the waiters know."""
-
-    received: PairReceived
-    refreshed: Refreshed
-    is_durable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vetoed:
-    """Nothing was sent: the lease, the hold or the send window was over, or the spool refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """An answer came and lies in the spool, but a fault of ours kept it from being read."""
-
-
-Presentation = Delivered | Vetoed | Unread | TokenFailure
 
 
 @final
 class Transmission:
-    """Presents the token of one claim, once or again."""
+    """Presents the token of one claim, once or again.
+
+    Attributes:
+        result: What came of the last presentation, as soon as that is known.
+        sends: How many requests may have left.
+    """
 
     def __init__(self, *, parts: ClaimParts, ticket: Ticket, announce: Announce) -> None:
         self._parts = parts
@@ -70,36 +59,56 @@ class Transmission:
         self._is_marked = False
         self._slow = False
         self._started_s = parts.clock.elapsed_s()
-        self._result: Delivered | Unread | TokenFailure | None = None
+        self._reply: TokenReply = NotSent()
+        self._is_admitted = False
+        self.result: Delivered | Unread | TokenFailure | None = None
         self.sends = 0
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the last presentation may have left, and nothing was read of an answer."""
+        return self._is_admitted and self.result is None
+
     async def present(self) -> Presentation:
-        """Send the claim once and return what came of it."""
-        self._result = None
+        """Send the claim once and return what came of it, whatever fails meanwhile."""
+        self.result = None
+        self._is_admitted = False
         started_s = self._parts.clock.elapsed_s()
         request = self._parts.requests.refresh(self._ticket.tokens.refresh_token)
         async with asyncio.TaskGroup() as group:
-            sending = group.create_task(
-                self._parts.idp.send(
-                    request, before_send=self._before_send, on_answer=self._on_answer
-                )
-            )
+            sending = group.create_task(self._send(request))
             watching = group.create_task(self._watch(sending))
             await asyncio.wait([sending])
             watching.cancel()
-        if not sending.cancelled() and _is_vetoed(sending.result()):
-            return Vetoed()
-        result = self._result
-        if result is None:
-            result = self._read(Broken())
-        self._parts.observer.observe(
+        if self.result is None:
+            if not self._is_admitted:
+                return Vetoed()
+            self.result = self._read(Broken())
+        self._tell(
             TokenRequestEnded(
                 operation=Operation.REFRESH,
-                outcome=Outcome.OK if isinstance(result, Delivered) else Outcome.FAILED,
+                outcome=Outcome.OK if isinstance(self.result, Delivered) else Outcome.FAILED,
                 duration_s=self._parts.clock.elapsed_s() - started_s,
             )
         )
-        return result
+        return self.result
+
+    def read_again(self) -> Presentation:
+        """Read the answer once more that a fault of ours kept from being read."""
+        self._on_answer(self._reply)
+        return self.result or Unread()
+
+    async def _send(self, request: TokenRequest) -> None:
+        """Send the request. A fault on the way does not undo what was read or what may have left.
+
+        Whoever is to send promises to raise nothing, and a promise ends no claim.
+        """
+        try:
+            await self._parts.idp.send(
+                request, before_send=self._before_send, on_answer=self._on_answer
+            )
+        except Exception as error:  # noqa: BLE001 - reported; the claim goes on by what is known
+            self._report("claim", error)
 
     async def _before_send(self) -> bool:
         """Mark (or, on a repetition, keep) the claim; return whether its first byte may leave."""
@@ -110,8 +119,9 @@ class Transmission:
         if self._parts.clock.elapsed_s() - asked_s > self._parts.times.send_window_s:
             return False
         kind = self._ticket.kind if self.sends == 0 else ClaimKind.RETRY
+        self._tell(TokenSent(kind=kind))
         self.sends += 1
-        self._parts.observer.observe(TokenSent(kind=kind))
+        self._is_admitted = True
         return True
 
     async def _mark(self, asked_s: float) -> bool:
@@ -145,12 +155,12 @@ class Transmission:
         except StoreUnavailable:
             return False
 
-    async def _watch(self, sending: asyncio.Task[TokenReply]) -> None:
+    async def _watch(self, sending: asyncio.Task[None]) -> None:
         """Keep the hold while the answer is awaited; give up after so many ticks of the loop.
 
         Ticks and not clock time: a process that was stopped finds its answer in the socket first.
         It ends with the sending, cancelled or not: a library may lose a cancellation, and the pair
-        would not be committed meanwhile.
+        would not be committed meanwhile. No fault in it ends the wait for the answer.
         """
         times = self._parts.times
         kept_s = self._parts.clock.elapsed_s()
@@ -159,12 +169,12 @@ class Transmission:
             now_s = self._parts.clock.elapsed_s()
             if self._is_marked and now_s - kept_s >= times.keep_every_s:
                 kept_s = now_s
-                await self._keep()
+                await self._keep_or_go_on()
             if sending.done():
                 return
             if not self._slow and now_s - self._started_s >= times.slow_claim_s:
                 self._slow = True
-                self._parts.observer.observe(
+                self._tell(
                     ClaimSlowed(
                         grant=self._ticket.grant,
                         provider=self._ticket.provider,
@@ -173,22 +183,39 @@ class Transmission:
                 )
         sending.cancel()
 
-    def _on_answer(self, reply: TokenReply) -> None:
-        """Take the answer to the disk and wake the waiters; nothing is awaited in here."""
-        if isinstance(reply, NotSent):
-            self._result = None if reply.is_vetoed else self._read(reply)
-            return
+    async def _keep_or_go_on(self) -> None:
         try:
-            self._result = self._read(reply)
+            await self._keep()
+        except asyncio.CancelledError as error:
+            if faults.is_ending():
+                raise
+            self._report("claim", error)
+        except Exception as error:  # noqa: BLE001 - reported; the answer is still to come
+            self._report("claim", error)
+
+    def _on_answer(self, reply: TokenReply) -> None:
+        """Take the answer to the disk and wake the waiters; nothing is awaited in here.
+
+        It never raises: whoever reads the connection has nothing to do with our faults.
+        """
+        if isinstance(reply, NotSent) and reply.is_vetoed:
+            return
+        self._reply = reply
+        try:
+            self.result = self._read(reply)
         except Exception as error:  # noqa: BLE001 - the answer may hold the only live token
-            self._result = Unread()
-            self._parts.journal.keep(self._sealed_answer(reply.body))
-            self._parts.observer.observe(WorkFailed(where="answer", error=type(error).__name__))
+            self._report("answer", error)
+            if isinstance(self.result, Delivered):
+                return
+            self.result = None
+            if may_hold_a_pair(reply):
+                self.result = Unread()
+                self._take_down(reply, durable=True)
 
     def _read(self, reply: TokenReply) -> Delivered | TokenFailure:
         answered_s = self._parts.clock.elapsed_s()
-        if not isinstance(reply, NotSent) and reply.status in HTTP_SUCCESS:
-            self._parts.journal.note(self._sealed_answer(reply.body))
+        if may_hold_a_pair(reply):
+            self._take_down(reply, durable=False)
         reading = read_reply(Operation.REFRESH, reply, max_age_s=self._parts.policy.max_age_s)
         if isinstance(reading, PairRead):
             return self._deliver(reading.pair, answered_s, is_salvaged=reading.is_salvaged)
@@ -199,6 +226,15 @@ class Transmission:
             return reading
         message = "a refresh is not a revocation"
         raise AssertionError(message)
+
+    def _take_down(self, reply: Answered | Broken, *, durable: bool) -> None:
+        """Write the raw answer down, so that a later start can read what this one could not."""
+        journal = self._parts.journal
+        try:
+            answer = self._sealed_answer(reply.body)
+            _ = journal.keep(answer) if durable else journal.note(answer)
+        except Exception as error:  # noqa: BLE001 - reported; the pair in it is what matters
+            self._report("answer", error)
 
     def _deliver(self, tokens: TokenPair, answered_s: float, *, is_salvaged: bool) -> Delivered:
         record = self._ticket.record
@@ -215,10 +251,13 @@ class Transmission:
         received = PairReceived(grant=self._ticket.grant, claim_id=self._ticket.claim_id, pair=pair)
         is_durable = self._parts.journal.keep(received)
         refreshed = Refreshed(pair=pair, tokens=tokens)
+        # From here on the pair is kept, whatever fails in telling of it.
+        delivered = Delivered(received=received, refreshed=refreshed, is_durable=is_durable)
+        self.result = delivered
         if is_durable:
             self._announce(refreshed)
         now_s = self._parts.clock.elapsed_s()
-        self._parts.observer.observe(
+        self._tell(
             TokenRefreshed(
                 grant=self._ticket.grant,
                 provider=self._ticket.provider,
@@ -229,7 +268,13 @@ class Transmission:
                 was_slow=self._slow,
             )
         )
-        return Delivered(received=received, refreshed=refreshed, is_durable=is_durable)
+        return delivered
+
+    def _tell(self, event: Event) -> None:
+        faults.tell(self._parts.observer, event, where="claim")
+
+    def _report(self, where: str, error: BaseException) -> None:
+        faults.report(self._parts.observer, where=where, error=error)
 
     def _sealed_answer(self, body: bytes) -> AnswerReceived:
         record = self._ticket.record
@@ -246,7 +291,3 @@ class Transmission:
                 position=record.position,
             ),
         )
-
-
-def _is_vetoed(reply: TokenReply) -> bool:
-    return isinstance(reply, NotSent) and reply.is_vetoed

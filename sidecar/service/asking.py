@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import final
 
-from sidecar.domain.wire import Broken, TokenReply, TokenRequest
+from sidecar.domain.wire import Broken, NotSent, TokenReply, TokenRequest
+from sidecar.service import faults
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.transmission import TICK_S
 
@@ -18,13 +20,45 @@ from sidecar.service.transmission import TICK_S
 async def ask(
     parts: ClaimParts, request: TokenRequest, *, on_answer: Callable[[TokenReply], None]
 ) -> TokenReply:
-    """Send `request` and return its reply; a silence that lasts too long is `Broken`."""
+    """Send `request` and return its reply; a silence that lasts too long is `Broken`.
+
+    Whoever sends promises to raise nothing; if it does all the same, what it told before counts.
+    """
+    asking = _Asking(on_answer)
     try:
         async with asyncio.timeout(parts.times.watchdog_ticks * TICK_S):
-            return await parts.idp.send(request, before_send=_always, on_answer=on_answer)
+            await parts.idp.send(
+                request, before_send=asking.before_send, on_answer=asking.on_answer
+            )
     except TimeoutError:
-        return Broken()
+        return asking.reply  # what had arrived by then was told
+    except asyncio.CancelledError as error:
+        if faults.is_ending():
+            raise
+        faults.report(parts.observer, where="asking", error=error)
+    except Exception as error:  # noqa: BLE001 - reported; what is known of the request counts
+        faults.report(parts.observer, where="asking", error=error)
+    return asking.reply
 
 
-async def _always() -> bool:
-    return True
+@final
+class _Asking:
+    """One request, and what is known of its answer.
+
+    Attributes:
+        reply: What was told, or else what must be said if nothing ever is.
+    """
+
+    def __init__(self, on_answer: Callable[[TokenReply], None]) -> None:
+        self.reply: TokenReply = NotSent()
+        self._on_answer = on_answer
+
+    async def before_send(self) -> bool:
+        """Let the request go."""
+        self.reply = Broken()
+        return True
+
+    def on_answer(self, reply: TokenReply) -> None:
+        """Take note of the answer before anybody looks into it."""
+        self.reply = reply
+        self._on_answer(reply)

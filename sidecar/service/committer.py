@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import assert_never, final
+from typing import Final, assert_never, final
 
 from sidecar.domain import policy
 from sidecar.domain.commands import (
@@ -33,8 +33,12 @@ from sidecar.domain.spooled import (
 )
 from sidecar.domain.transitions_commit import verdict_on_copy
 from sidecar.ports import Entropy, Observer, StoreUnavailable, TokenStore
+from sidecar.service import faults
 from sidecar.service.journal import Journal
 from sidecar.service.planner import Planner
+
+OWN_FAULTS: Final = 3
+"""So many faults of ours end an attempt to store a pair; one may be a matter of the moment."""
 
 
 @final
@@ -77,12 +81,16 @@ class Committer:
             yield
 
     async def commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
-        """Offer the pair until the store has answered, however long that takes."""
+        """Offer the pair until the store has answered, however long that takes.
+
+        Raises:
+            Exception: A fault of ours came again and again; the pair stays where it is.
+        """
         with self.in_hand(received.grant), _counted(self._committing, received.grant):
             return await self._commit(received, is_live=is_live)
 
     async def _commit(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
-        failures = 0
+        failures = own_faults = 0
         is_first = received.claim_id is None
         while True:
             # A first pair that was offered may have been seen, claimed and forgotten since: from
@@ -97,8 +105,14 @@ class Committer:
                     first_s=self._times.commit_retry_first_s,
                     limit_s=self._times.commit_retry_limit_s,
                 )
-                failures += 1
-                await asyncio.sleep(pause_s)
+            except (Exception, asyncio.CancelledError) as error:
+                own_faults += 1
+                if faults.is_ending() or own_faults >= OWN_FAULTS:
+                    raise
+                faults.report(self._observer, where="commit", error=error)
+                pause_s = self._times.fault_pause_s(failures)
+            failures += 1
+            await asyncio.sleep(pause_s)
 
     async def offer(self, received: PairReceived, *, is_live: bool) -> CommitVerdict:
         """Offer the pair once.

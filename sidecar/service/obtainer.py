@@ -7,13 +7,12 @@ store or the caller hears of it, like that of a refresh.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import final
 
-from sidecar.domain.commands import Committed, CommitVerdict, Duplicate
 from sidecar.domain.events import (
     Outcome,
-    TokenObtained,
     TokenRequestEnded,
     TokenRequestFailed,
 )
@@ -26,7 +25,6 @@ from sidecar.domain.outcomes import (
     Obstacle,
     ObtainOutcome,
     Postponed,
-    Stored,
     Unchanged,
 )
 from sidecar.domain.record import (
@@ -40,8 +38,10 @@ from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import PairReceived
 from sidecar.domain.token_wire import PairRead, read_reply
 from sidecar.domain.tokens import TokenFailure, TokenPair
-from sidecar.domain.wire import Broken, TokenReply
-from sidecar.ports import SealError, StoreUnavailable
+from sidecar.domain.wire import TokenReply
+from sidecar.ports import StoreUnavailable
+from sidecar.service import faults
+from sidecar.service.arrivals import Arrival, Arrivals, Brought
 from sidecar.service.asking import ask
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.vault import PairPlace
@@ -69,6 +69,7 @@ class Obtainer:
 
     def __init__(self, *, parts: ClaimParts) -> None:
         self._parts = parts
+        self._arrivals = Arrivals(parts=parts)
 
     async def obtain(self, key: GrantKey, code: Secret, *, redirect_uri: str) -> ObtainOutcome:
         """Exchange an authorization code; never repeated, since a code works once."""
@@ -88,15 +89,17 @@ class Obtainer:
         with self._parts.committer.in_hand(grant):
             result = await exchange.send(code, redirect_uri=redirect_uri)
         if isinstance(result, TokenFailure):
-            await gate.learn(result)
-            self._parts.observer.observe(
-                TokenRequestFailed(grant=grant, provider=key.provider, failure=result)
+            await self._learn(result)
+            faults.tell(
+                self._parts.observer,
+                TokenRequestFailed(grant=grant, provider=key.provider, failure=result),
+                where="exchange",
             )
             return ExchangeFailed(failure=result)
-        verdict = await self._parts.committer.commit(result, is_live=True)
-        await gate.learn(None)
-        arrival = _Arrival(key=key, former=former, received=result, is_import=False)
-        return self._conclude(arrival, verdict)
+        arrival = Arrival(key=key, former=former, brought=result, is_import=False)
+        stored = await self._arrivals.store(arrival)
+        await self._learn(None)
+        return stored
 
     async def take_over(self, order: Import) -> ImportOutcome:
         """Store tokens that were obtained elsewhere, unless a live grant stands against it.
@@ -123,9 +126,15 @@ class Obtainer:
         received = _first_pair(self._parts, newcomer, order.tokens)
         if not self._parts.journal.keep(received):
             return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
-        verdict = await self._parts.committer.commit(received, is_live=True)
-        arrival = _Arrival(key=order.key, former=former, received=received, is_import=True)
-        return self._conclude(arrival, verdict)
+        brought = Brought(received=received, tokens=order.tokens, is_durable=True)
+        arrival = Arrival(key=order.key, former=former, brought=brought, is_import=True)
+        return await self._arrivals.store(arrival)
+
+    async def _learn(self, failure: TokenFailure | None) -> None:
+        try:
+            await self._parts.restraints.gate.learn(failure)
+        except Exception as error:  # noqa: BLE001 - reported; the exchange has its outcome
+            faults.report(self._parts.observer, where="exchange", error=error)
 
     def _stands_against(
         self, order: Import, former: GrantRecord
@@ -158,32 +167,6 @@ class Obtainer:
         token = order.tokens.refresh_token.reveal()
         return f"{self._parts.vault.fingerprint(Secret(f'import {token}'))}-"
 
-    def _conclude(self, arrival: _Arrival, verdict: CommitVerdict) -> Stored | ConsentSuperseded:
-        if not isinstance(verdict, Committed | Duplicate):
-            return ConsentSuperseded()
-        received = arrival.received
-        tokens = self._parts.vault.open_pair(received.grant, received.pair)
-        self._parts.observer.observe(
-            TokenObtained(
-                grant=received.grant,
-                provider=arrival.key.provider,
-                is_import=arrival.is_import,
-                is_other_subject=self._is_other_subject(arrival, tokens),
-            )
-        )
-        return Stored(pair=received.pair, tokens=tokens, is_new=arrival.former is None)
-
-    def _is_other_subject(self, arrival: _Arrival, tokens: TokenPair) -> bool:
-        """Whether the end user logged in at the bank as somebody else than before."""
-        former = arrival.former
-        if former is None or not former.pair.sealed_pair:
-            return False
-        try:
-            before = self._parts.vault.open_pair(arrival.received.grant, former.pair)
-        except SealError:
-            return False
-        return bool(before.subject and tokens.subject and before.subject != tokens.subject)
-
 
 @final
 class _Exchange:
@@ -193,27 +176,43 @@ class _Exchange:
         self._parts = parts
         self._key = key
         self._former = former
-        self._result: PairReceived | TokenFailure | None = None
+        # Once, however often the answer is read: it brings one consent.
+        self._consent_id = ConsentId(parts.entropy.new_id())
+        self._result: Brought | TokenFailure | None = None
 
-    async def send(self, code: Secret, *, redirect_uri: str) -> PairReceived | TokenFailure:
+    async def send(self, code: Secret, *, redirect_uri: str) -> Brought | TokenFailure:
         """Send the code and return the spooled pair."""
         started_s = self._parts.clock.elapsed_s()
         request = self._parts.requests.obtain(code, redirect_uri=redirect_uri)
-        await ask(self._parts, request, on_answer=self._on_answer)
-        result = self._result if self._result is not None else self._read(Broken())
-        self._parts.observer.observe(
+        reply = await ask(self._parts, request, on_answer=self._on_answer)
+        result = self._result or await self._read_again(reply)
+        faults.tell(
+            self._parts.observer,
             TokenRequestEnded(
                 operation=Operation.OBTAIN,
                 outcome=Outcome.FAILED if isinstance(result, TokenFailure) else Outcome.OK,
                 duration_s=self._parts.clock.elapsed_s() - started_s,
-            )
+            ),
+            where="exchange",
         )
         return result
 
     def _on_answer(self, reply: TokenReply) -> None:
-        self._result = self._read(reply)
+        try:
+            self._result = self._read(reply)
+        except Exception as error:  # noqa: BLE001 - reported; the answer is read again
+            faults.report(self._parts.observer, where="exchange", error=error)
 
-    def _read(self, reply: TokenReply) -> PairReceived | TokenFailure:
+    async def _read_again(self, reply: TokenReply) -> Brought | TokenFailure:
+        """Read an answer that a fault of ours kept from being read: a code brings no other."""
+        for pause_s in self._parts.times.owner_retry_pauses_s:
+            self._on_answer(reply)
+            if self._result is not None:
+                return self._result
+            await asyncio.sleep(pause_s)
+        return _malformed()
+
+    def _read(self, reply: TokenReply) -> Brought | TokenFailure:
         reading = read_reply(Operation.OBTAIN, reply, max_age_s=self._parts.policy.max_age_s)
         match reading:
             case PairRead():
@@ -221,22 +220,19 @@ class _Exchange:
             case TokenFailure():
                 return reading
             case _:
-                reason = FailureReason.MALFORMED_RESPONSE
-                return TokenFailure(
-                    operation=Operation.OBTAIN, reason=reason, disposition=DISPOSITIONS[reason]
-                )
+                return _malformed()
 
-    def _keep(self, tokens: TokenPair) -> PairReceived:
+    def _keep(self, tokens: TokenPair) -> Brought:
         """Spool the pair; if the disk refuses, the commit from memory is all there is."""
         newcomer = _Newcomer(
             key=self._key,
             former=self._former,
-            consent_id=ConsentId(self._parts.entropy.new_id()),
+            consent_id=self._consent_id,
             consented_at_ms=None,
         )
         received = _first_pair(self._parts, newcomer, tokens)
-        self._parts.journal.keep(received)
-        return received
+        is_durable = self._parts.journal.keep(received)
+        return Brought(received=received, tokens=tokens, is_durable=is_durable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,12 +243,9 @@ class _Newcomer:
     consented_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Arrival:
-    key: GrantKey
-    former: GrantRecord | None
-    received: PairReceived
-    is_import: bool
+def _malformed() -> TokenFailure:
+    reason = FailureReason.MALFORMED_RESPONSE
+    return TokenFailure(operation=Operation.OBTAIN, reason=reason, disposition=DISPOSITIONS[reason])
 
 
 def _is_newer(order: Import, former: GrantRecord) -> bool:

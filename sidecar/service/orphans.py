@@ -14,6 +14,7 @@ from sidecar.domain.policy import ProbePolicy
 from sidecar.domain.record import ClaimId
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended
 from sidecar.ports import StoreUnavailable
+from sidecar.service import faults
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.lane import ClaimLane
 from sidecar.service.refresher import Refresher
@@ -85,6 +86,9 @@ class Orphans:
         try:
             is_done = await self._refresher.adopt(intent, claim_id, _nobody_waits)
         except StoreUnavailable:
+            is_done = False
+        except Exception as error:  # noqa: BLE001 - reported; its claim still has to end
+            faults.report(self._parts.observer, where="orphan", error=error)
             is_done = False
         if not is_done:
             self._waiting[intent.claim_id] = intent

@@ -30,6 +30,7 @@ from sidecar.domain.spooled import (
 from sidecar.domain.token_wire import PairRead, read_reply
 from sidecar.domain.wire import Answered
 from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service import faults
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.lane import ClaimLane
 from sidecar.service.offers import Offers
@@ -132,7 +133,7 @@ class Reconciler:
         """Offer every pair of the spool to the store; then claims may start."""
         if not self._has_replayed:
             for answer in list(self._parts.journal.state.answers.values()):
-                self._read_again(answer)
+                self._read_again_if_it_can_be(answer)
         # An order before its pair: a store that lost both must not serve the grant in between.
         for order in list(self._parts.journal.state.orders.values()):
             await self._parts.store.apply(order.grant, BeginRevocation(consent=order.consent))
@@ -158,6 +159,13 @@ class Reconciler:
         if not self._has_replayed:
             self._has_replayed = True
             self._lane.open()
+
+    def _read_again_if_it_can_be(self, answer: AnswerReceived) -> None:
+        try:
+            self._read_again(answer)
+        except Exception as error:  # noqa: BLE001 - reported; the others are read, and claims start
+            self._orphans.spare(answer.claim_id)
+            faults.report(self._parts.observer, where="answer", error=error)
 
     def _read_again(self, answer: AnswerReceived) -> None:
         """Take the pair from an answer that a former process could not read or write any more.

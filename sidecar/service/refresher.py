@@ -221,23 +221,27 @@ class Refresher:
             self._announce_local(local, announce)
             self._end(wish.grant, ClaimOutcome.WAITED)
             return
+        is_orphan = kind is ClaimKind.ORPHAN
         try:
-            tokens = self._parts.vault.open_pair(wish.grant, record.pair)
+            ticket = Ticket(
+                grant=wish.grant,
+                provider=wish.provider,
+                claim_id=claim_id,
+                record=record,
+                tokens=self._parts.vault.open_pair(wish.grant, record.pair),
+                kind=kind,
+            )
+            claim = Claim(parts=self._parts, ticket=ticket, announce=announce)
         except SealError as error:
             self._unreadable(wish.grant, error, announce)
-            await self._hand_back(wish.grant, claim_id, is_orphan=kind is ClaimKind.ORPHAN)
+            await self._hand_back(wish.grant, claim_id, is_orphan=is_orphan)
             return
-        ticket = Ticket(
-            grant=wish.grant,
-            provider=wish.provider,
-            claim_id=claim_id,
-            record=record,
-            tokens=tokens,
-            kind=kind,
-        )
+        except Exception:  # it goes on, but not with a lease that nobody uses
+            await self._hand_back(wish.grant, claim_id, is_orphan=is_orphan)
+            raise
         span = self._parts.tracer.span(SpanName.CLAIM)
         with span, self._parts.committer.in_hand(wish.grant):
-            await Claim(parts=self._parts, ticket=ticket, announce=announce).run()
+            await claim.run()
 
     async def _hand_back(self, grant: GrantId, claim_id: ClaimId, *, is_orphan: bool) -> None:
         """Give back a lease for which nothing was sent; if the store is away, it just ends."""

@@ -9,8 +9,10 @@ Akoya must be told about, and a pair that turns up later makes the order live ag
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import assert_never, final
 
+from sidecar.domain import policy
 from sidecar.domain.commands import (
     AlreadyRevoked,
     BeginRevocation,
@@ -20,13 +22,14 @@ from sidecar.domain.commands import (
     Superseded,
 )
 from sidecar.domain.events import (
+    Event,
     GrantRevoked,
     Outcome,
     RevocationPostponed,
     TokenRequestEnded,
     TokenRequestFailed,
 )
-from sidecar.domain.failure import Disposition, Operation
+from sidecar.domain.failure import Disposition, FailureReason, Operation
 from sidecar.domain.outcomes import (
     GrantGone,
     Obstacle,
@@ -35,7 +38,7 @@ from sidecar.domain.outcomes import (
     RevocationKept,
     RevokeOutcome,
 )
-from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, Position
 from sidecar.domain.spooled import (
     ENDED_KEPT_S,
     ConsentEnded,
@@ -47,6 +50,7 @@ from sidecar.domain.token_wire import RevokeDone, read_reply
 from sidecar.domain.tokens import TokenFailure
 from sidecar.domain.wire import TokenReply
 from sidecar.ports import SealError, StoreUnavailable
+from sidecar.service import faults
 from sidecar.service.asking import ask
 from sidecar.service.claim_parts import ClaimParts
 
@@ -60,6 +64,8 @@ class Revoker:
     def __init__(self, *, parts: ClaimParts) -> None:
         self._parts = parts
         self._due_s: dict[GrantId, float] = {}
+        self._failures: Counter[GrantId] = Counter()
+        self._told: dict[GrantId, Position] = {}
 
     def is_due(self, grant: GrantId) -> bool:
         """Whether an order may be tried now: it is not under way, and its last pause is over."""
@@ -103,16 +109,39 @@ class Revoker:
             outcome = await self._try(order)
         except StoreUnavailable:
             outcome = RevocationKept(retry_in_s=pause_s)
-        finally:  # also where a fault of ours ended it: the order stands
+        except Exception as error:  # noqa: BLE001 - reported; the order stands
+            faults.report(self._parts.observer, where="revocation", error=error)
+            outcome = RevocationKept(retry_in_s=self._pause_s(order.grant))
+        finally:  # also where it is ended from outside
             self._due_s[order.grant] = self._parts.clock.elapsed_s() + pause_s
         if isinstance(outcome, RevocationDone):
-            self._due_s.pop(order.grant, None)
+            for kept in (self._due_s, self._failures, self._told):
+                kept.pop(order.grant, None)
             return outcome
         self._due_s[order.grant] = self._parts.clock.elapsed_s() + outcome.retry_in_s
-        self._parts.observer.observe(
-            RevocationPostponed(grant=order.grant, retry_in_s=outcome.retry_in_s)
-        )
+        self._tell(RevocationPostponed(grant=order.grant, retry_in_s=outcome.retry_in_s))
         return outcome
+
+    def _pause_s(self, grant: GrantId, failure: TokenFailure | None = None) -> float:
+        """Return how long an order waits after one more failure: longer with each in a row.
+
+        Where Akoya refuses the app itself, the breaker sees to that for all.
+        """
+        times = self._parts.times
+        is_of_the_app = failure is not None and (
+            failure.reason is FailureReason.CLIENT_CREDENTIALS_INVALID
+        )
+        pause_s = policy.backoff(
+            failures=0 if is_of_the_app else self._failures[grant],
+            fraction=0.0,
+            first_s=times.revoke_retry_s,
+            limit_s=times.backoff_limit_s,
+        )
+        self._failures[grant] += not is_of_the_app
+        return pause_s
+
+    def _tell(self, event: Event) -> None:
+        faults.tell(self._parts.observer, event, where="revocation")
 
     async def _try(self, order: RevocationOrdered) -> RevocationDone | RevocationKept:
         for _ in range(ROUNDS):
@@ -143,7 +172,8 @@ class Revoker:
         """Revoke the newest pair at Akoya; ``None``: it knows, or there is nothing to revoke."""
         if begun.in_flight_until_ms > self._parts.store_clock.now_ms():
             return RevocationKept(retry_in_s=self._parts.times.peer_poll_limit_s)
-        if not begun.record.pair.sealed_pair:
+        position = begun.record.position
+        if not begun.record.pair.sealed_pair or self._told.get(order.grant) == position:
             return None
         try:
             tokens = self._parts.vault.open_pair(order.grant, begun.record.pair)
@@ -157,26 +187,27 @@ class Revoker:
         )
         failure = _failure_of(reply)
         await self._parts.restraints.gate.learn(failure)
-        self._parts.observer.observe(
+        self._tell(
             TokenRequestEnded(
                 operation=Operation.REVOKE,
                 outcome=Outcome.OK if failure is None else Outcome.FAILED,
                 duration_s=self._parts.clock.elapsed_s() - started_s,
             )
         )
-        if failure is None:
-            return None
-        return await self._judge(order, begun.record, failure)
+        kept = None if failure is None else await self._judge(order, begun.record, failure)
+        if kept is None:  # once is enough, whatever fails from here on
+            self._told[order.grant] = position
+        return kept
 
     async def _judge(
         self, order: RevocationOrdered, record: GrantRecord, failure: TokenFailure
     ) -> RevocationKept | None:
-        retry_in_s = max(self._parts.times.revoke_retry_s, failure.retry_after_s or 0.0)
+        retry_in_s = max(self._pause_s(order.grant, failure), failure.retry_after_s or 0.0)
         is_done = failure.disposition is Disposition.DONE
         if is_done:
             heal_s = await self._until_believed_s(record)
             is_done, retry_in_s = heal_s <= 0, max(retry_in_s, heal_s)
-        self._parts.observer.observe(
+        self._tell(
             TokenRequestFailed(
                 grant=order.grant,
                 provider=self._provider_of(record, order),
@@ -206,7 +237,7 @@ class Revoker:
         self._remember(order)
         self._forget(order, record)
         self._settle(order)
-        self._parts.observer.observe(GrantRevoked(grant=order.grant))
+        self._tell(GrantRevoked(grant=order.grant))
         try:
             await self._parts.store.tell(order.grant, GrantState.REVOKED, "")
         except StoreUnavailable:

@@ -191,18 +191,19 @@ def _within(case: Case) -> Outcome:
     is_cancelled = case.fault is Fault.CANCEL
     match case.step:
         case 1 | 2 | 3 | 4 | 5:
-            return replace(ONCE, why="nothing was sent, and the lease ends")
+            return replace(ONCE, why="nothing was sent, and the lease is given back, or ends")
         case 6 | 7 if is_cancelled:
             # Nothing is awaited from the mark to the first byte, so a cancellation lands after it.
-            return _lost(case, "the request had left, and its answer died with its reader")
+            lost = _lost(case, "the request had left, and its answer died with its reader")
+            # The end is told to a store that is there, and then nobody takes it for a death.
+            is_told = case.store is Store.OK
+            return replace(lost, loss=LossCause.RESPONSE_LOST) if is_told else lost
         case 6 | 7:
-            return replace(ONCE, why="nothing was sent; it is claimed again when the hold is over")
+            return replace(ONCE, why="nothing was sent, and the claim is given back")
         case 8:
             why = "the request was lost, and is repeated by whoever knows that it was"
             return Outcome(state=GrantState.ACTIVE, attempts=2, why=why)
         case 9 | 10:
-            return replace(
-                ONCE, why="the answer is on the disk, at the latest the restart reads it"
-            )
+            return replace(ONCE, why="the answer is read again, at the latest by the restart")
         case _:
             return replace(ONCE, why="the pair is on the disk, and stored by housekeeping")

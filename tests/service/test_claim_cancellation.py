@@ -137,19 +137,38 @@ def _stumble() -> None:
 
 
 @in_virtual_time
-async def test_a_fault_while_reading_an_answer_keeps_the_answer_for_the_next_start() -> None:
-    """A bug of ours between answer and pair: the raw answer is kept, and nobody claims again."""
+async def test_an_answer_that_a_fault_kept_from_being_read_is_read_again_at_once() -> None:
+    """The answer is in memory, so a fault of the moment costs nobody anything."""
     fleet = Fleet()
     peer = await fleet.with_expired_grant()
     peer.life.actions["before PairReceived"] = _stumble
+
+    assert bearer_of(await peer.ask())
+    await peer.rest()
+
+    assert [failed.where for failed in peer.of(WorkFailed)] == ["answer"]
+    assert len(fleet.idp.refreshes()) == 1
+    assert fleet.stored_token(peer) == fleet.idp.live_token(KEY)
+    assert peer.leftovers() == []
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_answer_that_cannot_be_read_here_is_doubted_and_kept_for_the_next_start() -> None:
+    """A bug of ours between answer and pair: nobody presents the token, and a start heals it."""
+    fleet = Fleet()
+    peer, other = await fleet.with_expired_grant(), await fleet.peer("b")
+    peer.life.always["before PairReceived"] = _stumble
 
     lookup = await peer.ask()
     await peer.rest()
 
     assert isinstance(lookup, TokenRefused)
-    assert [failed.where for failed in peer.of(WorkFailed)] == ["answer"]
+    assert {failed.where for failed in peer.of(WorkFailed)} == {"answer"}
+    assert fleet.record(peer).state is GrantState.IN_DOUBT
+    assert isinstance(await other.ask(), TokenRefused)
+    assert isinstance(await peer.ask(), TokenRefused)
     assert len(fleet.idp.refreshes()) == 1
-    assert fleet.record(peer).state is GrantState.SENDING
     await peer.crash()
     await peer.start()
     await peer.rest()

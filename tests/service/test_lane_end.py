@@ -35,7 +35,10 @@ async def test_a_store_that_returns_during_a_drain_starts_no_claim() -> None:
 
 @in_virtual_time
 async def test_an_abandoned_claim_looks_at_its_answer_once_more_before_it_ends() -> None:
-    """At the end of the drain's time a claim is told to end, and has ended when that returns."""
+    """At the end of the drain's time a claim is told to end, and has ended when that returns.
+
+    Its connection is gone for good, so it gives the grant back: a peer need not wait for a hold.
+    """
     fleet = Fleet()
     peer = await fleet.with_expired_grant()
     fleet.idp.answer_after_s = 1000.0
@@ -47,8 +50,35 @@ async def test_an_abandoned_claim_looks_at_its_answer_once_more_before_it_ends()
     assert peer.parts.lane.running == 0
     assert "cancelled" in peer.life.trace
     assert "told" in peer.life.trace
-    assert fleet.record(peer).state is GrantState.SENDING
+    record = fleet.record(peer)
+    assert (record.state, record.marks) == (GrantState.ACTIVE, 1)
+    assert peer.leftovers() == []
     await asyncio.gather(asking, return_exceptions=True)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_abandoned_claim_does_not_wait_for_a_store_that_is_away() -> None:
+    """Its intent stays on the disk, and the next start repeats it at once."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    fleet.idp.answer_after_s = 1000.0
+    asking = asyncio.ensure_future(peer.ask())
+    await asyncio.sleep(1)
+    peer.store.is_away = True
+    began_s = fleet.clock.elapsed_s()
+
+    await peer.parts.lane.abandon()
+
+    assert fleet.clock.elapsed_s() - began_s <= 1.1
+    assert fleet.record(peer).state is GrantState.SENDING
+    assert peer.leftovers() == ["intents"]
+    await asyncio.gather(asking, return_exceptions=True)
+    fleet.idp.answer_after_s = 0.05
+    await peer.crash()
+    await peer.start()
+    await asyncio.sleep(1)
+    assert fleet.record(peer).pair.generation == 1
     await fleet.end()
 
 

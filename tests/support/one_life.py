@@ -44,6 +44,7 @@ class Life:
         trace: The points passed so far.
         dies_at: The point at which this life ends.
         actions: What else happens at a point, once.
+        always: What else happens at a point, each time.
         fate: Told of each point in the step in which it is passed.
         context: Work that is started in it can be stopped together.
     """
@@ -55,6 +56,7 @@ class Life:
         self.trace: list[str] = []
         self.dies_at = dies_at
         self.actions: dict[str, Callable[[], None]] = {}
+        self.always: dict[str, Callable[[], None]] = {}
         self.fate: Callable[[str], None] = _ignore
         self.process = process
         self.context = process_context(process)
@@ -71,10 +73,14 @@ class Life:
             self.trace.append(name)
             if self.actions:
                 self.actions.pop(name, _nothing)()
+            self.always.get(name, _nothing)()
             self.fate(name)
             if name == self.dies_at:
                 self.end()
         if self.is_over:
+            task = asyncio.current_task()
+            if task is not None:
+                task.cancel()  # ended from outside, as everything of a dead process is
             raise asyncio.CancelledError
 
     def end(self) -> None:

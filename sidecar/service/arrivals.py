@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from sidecar.domain.commands import Committed, CommitVerdict, Duplicate
+from sidecar.domain.commands import Committed, Duplicate
 from sidecar.domain.events import TokenObtained
 from sidecar.domain.outcomes import ConsentSuperseded, Stored
 from sidecar.domain.record import GrantKey, GrantRecord
 from sidecar.domain.spooled import PairReceived
 from sidecar.domain.tokens import TokenPair
 from sidecar.ports import SealError
-from sidecar.service import faults
 from sidecar.service.claim_parts import ClaimParts
 
 
@@ -37,6 +36,12 @@ class Arrival:
     brought: Brought
     is_import: bool
 
+    @property
+    def stored(self) -> Stored:
+        """What whoever waits is told when the pair is kept."""
+        brought, is_new = self.brought, self.former is None
+        return Stored(pair=brought.received.pair, tokens=brought.tokens, is_new=is_new)
+
 
 @final
 class Arrivals:
@@ -47,35 +52,23 @@ class Arrivals:
 
     async def store(self, arrival: Arrival) -> Stored | ConsentSuperseded:
         """Store the pair and tell who obtained it."""
-        return self._conclude(arrival, await self._commit(arrival.brought))
-
-    async def _commit(self, brought: Brought) -> CommitVerdict | None:
-        """Store a pair; ``None``: it is on the disk, and a fault of ours leaves it to housekeeping.
-
-        Whoever waits must not hear of a failure where the only copy of the consent is kept.
-        """
-        try:
-            return await self._parts.committer.commit(brought.received, is_live=True)
-        except Exception as error:
-            if not brought.is_durable:
-                raise
-            faults.report(self._parts.observer, where="exchange", error=error)
-            return None
-
-    def _conclude(
-        self, arrival: Arrival, verdict: CommitVerdict | None
-    ) -> Stored | ConsentSuperseded:
-        if not isinstance(verdict, Committed | Duplicate | None):
+        verdict = await self._parts.committer.commit(arrival.brought.received, is_live=True)
+        if not isinstance(verdict, Committed | Duplicate):
             return ConsentSuperseded()
-        received, tokens = arrival.brought.received, arrival.brought.tokens
-        obtained = TokenObtained(
-            grant=received.grant,
-            provider=arrival.key.provider,
-            is_import=arrival.is_import,
-            is_other_subject=self._is_other_subject(arrival),
+        await self._tell(arrival)
+        return arrival.stored
+
+    async def _tell(self, arrival: Arrival) -> None:
+        if not arrival.is_import:
+            await self._parts.restraints.gate.learn(None)
+        self._parts.observer.observe(
+            TokenObtained(
+                grant=arrival.brought.received.grant,
+                provider=arrival.key.provider,
+                is_import=arrival.is_import,
+                is_other_subject=self._is_other_subject(arrival),
+            )
         )
-        faults.tell(self._parts.observer, obtained, where="exchange")
-        return Stored(pair=received.pair, tokens=tokens, is_new=arrival.former is None)
 
     def _is_other_subject(self, arrival: Arrival) -> bool:
         """Whether the end user logged in at the bank as somebody else than before."""
@@ -85,8 +78,5 @@ class Arrivals:
         try:
             before = self._parts.vault.open_pair(arrival.brought.received.grant, former.pair)
         except SealError:
-            return False
-        except Exception as error:  # noqa: BLE001 - reported; the pair is stored all the same
-            faults.report(self._parts.observer, where="exchange", error=error)
             return False
         return bool(before.subject and subject and before.subject != subject)

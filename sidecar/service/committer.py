@@ -186,11 +186,10 @@ class Committer:
                 answer = CommitAnswer.REVOKE
             case _:
                 assert_never(verdict)
-        self._observer.observe(
-            PairCommitted(
-                grant=received.grant, answer=answer, was=was, is_replay=not is_live, is_gap=is_gap
-            )
+        committed = PairCommitted(
+            grant=received.grant, answer=answer, was=was, is_replay=not is_live, is_gap=is_gap
         )
+        faults.tell(self._observer, committed, where="commit")
 
 
 @contextmanager

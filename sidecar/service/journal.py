@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import final
 
-from sidecar.domain.events import SpoolFailed, SpoolMeasured, SpoolWritten
+from sidecar.domain.events import Event, SpoolFailed, SpoolMeasured, SpoolWritten
 from sidecar.domain.spooled import SpoolEntry, SpoolState
 from sidecar.ports import Clock, Observer, Spool, SpoolError
+from sidecar.service import faults
 
 
 @final
@@ -49,7 +50,7 @@ class Journal:
         """Tell how much only this disk knows, and whether it takes more."""
         fault = self._spool.fault
         self._see(fault)
-        self._observer.observe(
+        self._tell(
             SpoolMeasured(
                 is_writable=not fault,
                 entries=len(self.state.pairs),
@@ -71,11 +72,15 @@ class Journal:
             return False
         self._see("")
         if durable:
-            self._observer.observe(SpoolWritten(duration_s=self._clock.elapsed_s() - started_s))
+            self._tell(SpoolWritten(duration_s=self._clock.elapsed_s() - started_s))
         return True
 
     def _see(self, fault: str) -> None:
         """Tell a fault once, until the spool was seen without one."""
         if fault and self._seems_writable:
-            self._observer.observe(SpoolFailed(errno_name=fault))
+            self._tell(SpoolFailed(errno_name=fault))
         self._seems_writable = not fault
+
+    def _tell(self, event: Event) -> None:
+        """Tell how it went; what is on the disk is there, whoever fails to hear of it."""
+        faults.tell(self._observer, event, where="spool")

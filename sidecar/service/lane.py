@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar, final
 
-from sidecar.domain.events import WorkFailed
 from sidecar.domain.outcomes import Obstacle, Postponed, RefreshOutcome
 from sidecar.ports import Observer
+from sidecar.service import faults
 from sidecar.service.berths import Berths
 from sidecar.service.claim_parts import RefreshWish
 from sidecar.service.refresher import Refresher
@@ -179,7 +179,7 @@ class ClaimLane:
         try:
             await work(answer)
         except Exception as error:  # noqa: BLE001 - the outermost edge: reported, never swallowed
-            self._observer.observe(WorkFailed(where=where, error=type(error).__name__))
+            faults.report(self._observer, where=where, error=error)
 
 
 class LaneWorkFailed(Exception):

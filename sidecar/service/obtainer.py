@@ -30,6 +30,7 @@ from sidecar.domain.outcomes import (
 from sidecar.domain.record import (
     Consent,
     ConsentId,
+    GrantId,
     GrantKey,
     GrantRecord,
     GrantState,
@@ -86,20 +87,25 @@ class Obtainer:
                 obstacle=Obstacle.BREAKER_OPEN, retry_in_s=self._parts.times.canary_every_s
             )
         exchange = _Exchange(parts=self._parts, key=key, former=former)
-        with self._parts.committer.in_hand(grant):
-            result = await exchange.send(code, redirect_uri=redirect_uri)
-        if isinstance(result, TokenFailure):
-            await self._learn(result)
-            faults.tell(
-                self._parts.observer,
-                TokenRequestFailed(grant=grant, provider=key.provider, failure=result),
-                where="exchange",
-            )
-            return ExchangeFailed(failure=result)
-        arrival = Arrival(key=key, former=former, brought=result, is_import=False)
-        stored = await self._arrivals.store(arrival)
-        await self._learn(None)
-        return stored
+        try:
+            with self._parts.committer.in_hand(grant):
+                await exchange.send(code, redirect_uri=redirect_uri)
+        except Exception as error:
+            if exchange.result is None:
+                raise
+            faults.report(self._parts.observer, where="exchange", error=error)
+        result = exchange.result
+        if isinstance(result, Brought):
+            arrival = Arrival(key=key, former=former, brought=result, is_import=False)
+            try:
+                return await self._arrivals.store(arrival)
+            except Exception as error:
+                if not result.is_durable:
+                    raise
+                # Housekeeping stores it. Nobody may hear of a failure while the only pair is kept.
+                faults.report(self._parts.observer, where="exchange", error=error)
+                return arrival.stored
+        return await self._failed(grant, key, result or _malformed())
 
     async def take_over(self, order: Import) -> ImportOutcome:
         """Store tokens that were obtained elsewhere, unless a live grant stands against it.
@@ -130,11 +136,16 @@ class Obtainer:
         arrival = Arrival(key=order.key, former=former, brought=brought, is_import=True)
         return await self._arrivals.store(arrival)
 
-    async def _learn(self, failure: TokenFailure | None) -> None:
+    async def _failed(self, grant: GrantId, key: GrantKey, failure: TokenFailure) -> ExchangeFailed:
+        """Tell why no pair came; what Akoya said is the answer, whatever fails in telling it."""
         try:
             await self._parts.restraints.gate.learn(failure)
-        except Exception as error:  # noqa: BLE001 - reported; the exchange has its outcome
+            self._parts.observer.observe(
+                TokenRequestFailed(grant=grant, provider=key.provider, failure=failure)
+            )
+        except Exception as error:  # noqa: BLE001 - reported
             faults.report(self._parts.observer, where="exchange", error=error)
+        return ExchangeFailed(failure=failure)
 
     def _stands_against(
         self, order: Import, former: GrantRecord
@@ -170,7 +181,11 @@ class Obtainer:
 
 @final
 class _Exchange:
-    """One POST of a code, whose answer is on disk before anybody hears of it."""
+    """One POST of a code, whose answer is on disk before anybody hears of it.
+
+    Attributes:
+        result: What came of it, as soon as that is known.
+    """
 
     def __init__(self, *, parts: ClaimParts, key: GrantKey, former: GrantRecord | None) -> None:
         self._parts = parts
@@ -178,39 +193,36 @@ class _Exchange:
         self._former = former
         # Once, however often the answer is read: it brings one consent.
         self._consent_id = ConsentId(parts.entropy.new_id())
-        self._result: Brought | TokenFailure | None = None
+        self.result: Brought | TokenFailure | None = None
 
-    async def send(self, code: Secret, *, redirect_uri: str) -> Brought | TokenFailure:
-        """Send the code and return the spooled pair."""
+    async def send(self, code: Secret, *, redirect_uri: str) -> None:
+        """Send the code; `result` says what came of it."""
         started_s = self._parts.clock.elapsed_s()
         request = self._parts.requests.obtain(code, redirect_uri=redirect_uri)
         reply = await ask(self._parts, request, on_answer=self._on_answer)
-        result = self._result or await self._read_again(reply)
-        faults.tell(
-            self._parts.observer,
+        if self.result is None:
+            await self._read_again(reply)
+        self._parts.observer.observe(
             TokenRequestEnded(
                 operation=Operation.OBTAIN,
-                outcome=Outcome.FAILED if isinstance(result, TokenFailure) else Outcome.OK,
+                outcome=Outcome.OK if isinstance(self.result, Brought) else Outcome.FAILED,
                 duration_s=self._parts.clock.elapsed_s() - started_s,
-            ),
-            where="exchange",
+            )
         )
-        return result
 
     def _on_answer(self, reply: TokenReply) -> None:
         try:
-            self._result = self._read(reply)
+            self.result = self._read(reply)
         except Exception as error:  # noqa: BLE001 - reported; the answer is read again
             faults.report(self._parts.observer, where="exchange", error=error)
 
-    async def _read_again(self, reply: TokenReply) -> Brought | TokenFailure:
+    async def _read_again(self, reply: TokenReply) -> None:
         """Read an answer that a fault of ours kept from being read: a code brings no other."""
         for pause_s in self._parts.times.owner_retry_pauses_s:
             self._on_answer(reply)
-            if self._result is not None:
-                return self._result
+            if self.result is not None:
+                return
             await asyncio.sleep(pause_s)
-        return _malformed()
 
     def _read(self, reply: TokenReply) -> Brought | TokenFailure:
         reading = read_reply(Operation.OBTAIN, reply, max_age_s=self._parts.policy.max_age_s)

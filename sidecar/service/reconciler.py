@@ -16,7 +16,7 @@ from functools import partial
 from typing import final
 
 from sidecar.domain.commands import BeginRevocation
-from sidecar.domain.events import RecordUnreadable, SpoolReplayed, WorkFailed
+from sidecar.domain.events import RecordUnreadable, SpoolReplayed
 from sidecar.domain.failure import Operation
 from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId, GrantState
@@ -87,9 +87,7 @@ class Reconciler:
             try:
                 await self.tick()
             except Exception as error:  # noqa: BLE001 - reported; housekeeping must go on
-                self._parts.observer.observe(
-                    WorkFailed(where="reconciler", error=type(error).__name__)
-                )
+                faults.report(self._parts.observer, where="reconciler", error=error)
             await asyncio.sleep(self._parts.times.housekeeping_every_s)
 
     async def tick(self) -> None:

@@ -78,13 +78,20 @@ FAST: Final = ProtocolTimes(
 
 @final
 class RecordingObserver:
-    """Keeps every event."""
+    """Keeps every event.
+
+    Attributes:
+        fails: Whether it raises at each event from now on, whatever it promised.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.fails = False
 
     def observe(self, event: Event) -> None:
         """Take note of one event."""
+        if self.fails:
+            raise RuntimeError
         self.events.append(event)
 
     def of(self, kind: type[EventT]) -> list[EventT]:

@@ -16,6 +16,7 @@ from sidecar.domain.commands import (
     CleanlyDenied,
     Command,
     Deny,
+    DenyVerdict,
     Healed,
     InDoubt,
     Missing,
@@ -150,7 +151,9 @@ class ClaimEnding:
         local = self._parts.journal.state.pairs.get(self._ticket.grant)
         if local is not None and local.pair.order > self._ticket.record.pair.order:
             await self._parts.committer.commit(local, is_live=False)
-        await self._deny_as(failure, self._deny(failure))
+        verdict = await self._insist(self._deny(failure))
+        self._note_end()
+        await self._conclude_denial(failure, verdict)
 
     async def doubt_unread(self) -> None:
         """Doubt a grant whose successor lies in an answer that cannot be read here and now.
@@ -160,13 +163,11 @@ class ClaimEnding:
         """
         failure = ANSWER_LOST_HERE
         self.tell(failure)
-        await self._deny_as(failure, replace(self._deny(failure), is_sole=False))
+        verdict = await self._insist(replace(self._deny(failure), is_sole=False))
+        await self._conclude_denial(failure, verdict)  # with the answer left where it lies
 
-    async def _deny_as(self, failure: TokenFailure, deny: Deny) -> None:
-        verdict = await self._insist(deny)
+    async def _conclude_denial(self, failure: TokenFailure, verdict: DenyVerdict | None) -> None:
         self.is_over = True
-        if self._ticket.claim_id not in self._parts.journal.state.answers:
-            self._note_end()
         match verdict:
             case Healed():
                 self._announce(FoundNewer(record=verdict.record))

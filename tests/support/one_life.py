@@ -253,7 +253,7 @@ class DistantStore:
             result = _at_once(work())
             self._life.point(f"after {name}")
         except asyncio.CancelledError:
-            reply.cancel()
+            return  # the sender is dead: it waits for no reply, and whoever waits is ended
         except StoreUnavailable as error:
             _fail(reply, str(error))
         else:

@@ -85,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="akoya-sidecar sandbox",
         description="Run a local Akoya: identity provider, data APIs, faults and a claim ledger.",
+        epilog="While it runs, GET / lists its control paths. POST /sandbox/faults arms a fault, and"
+        " says how an answer is framed, cut and ended.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     known = SandboxSettings()

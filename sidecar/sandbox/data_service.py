@@ -56,7 +56,7 @@ class DataService:
             case Vanish():
                 return reset(request).response
             case Reply() as reply:
-                delivered = await deliver(request, reply, None, world, data=True)
+                delivered = await deliver(request, reply, fault, world, data=True)
             case _:
                 reply = self._decide(request, segments, grant)
                 delivered = await deliver(request, reply, fault, world, data=True)

@@ -1,11 +1,13 @@
 """Carries an answer to the client, whole or as a fault wants it.
 
-It owns delays, resets and cut answers. It must not know what was asked or decided.
+It owns delays, resets, and cut and oddly framed answers. It must not know what was asked or
+decided.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 
 from aiohttp import web
 
+from sidecar.sandbox.framing import framed
 from sidecar.sandbox.replies import (
     HTML_TYPE,
     DataError,
@@ -50,11 +53,17 @@ class Vanish:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """How an answer went out."""
+    """How an answer went out; `is_out`: its bytes are on their way already."""
 
     response: web.StreamResponse
     answer: Answer
+    is_out: bool = False
 
+
+_AFTER: Final = frozenset(
+    {"drop_after", "cut_after", "frame", "slow_after", "status_after", "omit"}
+)
+_REFRESH_TOKEN: Final = re.compile(rb'"refresh_token":"[^"]*"')
 
 Obstacle: TypeAlias = Proceed | Vanish | Reply
 
@@ -64,7 +73,7 @@ async def obstacle(fault: Fault | None, world: World, *, data: bool) -> Obstacle
     match fault:
         case None:
             return Proceed()
-        case _ if fault.kind in ("drop_after", "cut_after", "slow_after", "status_after", "omit"):
+        case _ if fault.kind in _AFTER:
             return Proceed()
         case _ if not await world.pause(fault.delay_s) or fault.kind == "drop_before":
             return Vanish()
@@ -95,24 +104,45 @@ async def deliver(
     request: web.Request, reply: Reply, fault: Fault | None, world: World, *, data: bool
 ) -> Delivered:
     """Send the answer of a processed request, or do to it what a fault does afterwards."""
-    if fault is None or fault.kind not in (
-        "drop_after", "cut_after", "slow_after", "status_after", "omit"
-    ):  # fmt: skip
-        return Delivered(response=to_response(reply), answer="sent")
+    if fault is None or fault.kind not in _AFTER:
+        return _whole(request, reply, fault)
     if not await world.pause(fault.delay_s):
         return reset(request)
     match fault.kind:
         case "drop_after":
             return reset(request)
         case "cut_after":
-            return await _cut(request, reply, fault.after_bytes)
+            return await _cut(request, reply, fault)
         case "status_after":
             reply = status_reply(fault.answer_status, data=data, retry_after_s=fault.retry_after_s)
         case "omit":
             reply = _without(reply, fault.fields)
         case _:
             pass
-    return Delivered(response=to_response(reply), answer="sent")
+    return _whole(request, reply, fault)
+
+
+def _whole(request: web.Request, reply: Reply, fault: Fault | None) -> Delivered:
+    if fault is None or fault.framing is None:
+        return Delivered(response=to_response(reply), answer="sent")
+    raw = framed(reply, fault.framing, beside=fault.beside)
+    # The kernel may throw away what a reset overtakes.
+    answer: Answer = "cut" if fault.end == "rst" else "sent"
+    return _written(request, raw, fault, Delivered(response=to_response(reply), answer=answer))
+
+
+def _written(request: web.Request, raw: bytes, fault: Fault, delivered: Delivered) -> Delivered:
+    """Put bytes of our own in the place of an answer, and end the connection."""
+    transport = request.transport
+    if transport is None or transport.is_closing():  # the client left first
+        return replace(delivered, answer="cut", is_out=True)
+    transport.write(raw)
+    if fault.end == "rst":
+        reset(request)
+    else:
+        transport.close()
+    # aiohttp finds the connection closing when it tries to send the response, and lets it be.
+    return replace(delivered, is_out=True)
 
 
 def to_response(reply: Reply) -> web.Response:
@@ -146,20 +176,35 @@ def reset(request: web.Request) -> Delivered:
     return Delivered(response=web.Response(status=500), answer="dropped")
 
 
-async def _cut(request: web.Request, reply: Reply, after_bytes: int) -> Delivered:
-    """Promise the whole body, send the first bytes of it, and close."""
+async def _cut(request: web.Request, reply: Reply, fault: Fault) -> Delivered:
+    """Promise the whole body, send a part of it, and close."""
+    size = fault.after_bytes if fault.after_bytes >= 0 else len(reply.body) + fault.after_bytes
+    size = max(0, min(size, len(reply.body)))
+    answer: Answer = "cut" if fault.end == "rst" or _is_lost(reply.body, size) else "sent"
+    if fault.framing is not None:
+        raw = framed(reply, fault.framing, beside=fault.beside, body_bytes=size)
+        return _written(request, raw, fault, Delivered(response=to_response(reply), answer=answer))
     headers = {"Content-Type": reply.content_type, **reply.headers}
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.content_length = len(reply.body)
     response.force_close()
     try:
         await response.prepare(request)
-        await response.write(reply.body[:after_bytes])
+        await response.write(reply.body[:size])
     except ConnectionError:  # the client left first; the answer is lost as it was meant to be
-        return Delivered(response=response, answer="cut")
+        return Delivered(response=response, answer="cut", is_out=True)
     if request.transport is not None:
         request.transport.close()
-    return Delivered(response=response, answer="cut" if after_bytes < len(reply.body) else "sent")
+    return Delivered(response=response, answer=answer, is_out=True)
+
+
+def _is_lost(body: bytes, size: int) -> bool:
+    """Whether the beginning of a body is without what the client needs of it.
+
+    That is its refresh token, if it has one: whoever reads that whole has lost nothing.
+    """
+    found = _REFRESH_TOKEN.search(body)
+    return size < (len(body) if found is None else found.end())
 
 
 def _without(reply: Reply, fields: tuple[str, ...]) -> Reply:

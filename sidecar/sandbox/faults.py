@@ -9,6 +9,8 @@ import random
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, final, get_args
 
+from sidecar.sandbox.framing import Beside, End, Framing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +22,7 @@ Kind: TypeAlias = Literal[
     "drop_before",
     "drop_after",
     "cut_after",
+    "frame",
     "slow_before",
     "slow_after",
     "status_before",
@@ -50,9 +53,10 @@ class Fault:
 
     `times` counts the requests it strikes, 0 meaning until it is deleted; `chance` is the
     probability of striking a request that fits. `delay_s` comes before the effect, whatever the
-    kind. `after_bytes` counts bytes of the body. The last six fields are for single kinds:
-    `location` for redirect, `error` and `error_description` for error, `body` and `content_type`
-    for body, `fields` for omit.
+    kind. `after_bytes` counts bytes of the body; a negative number, from its end. `framing`,
+    `beside` and `end` say how the answer of any kind goes over the wire; the kind `frame` changes
+    nothing else. The last six fields are for single kinds: `location` for redirect, `error` and
+    `error_description` for error, `body` and `content_type` for body, `fields` for omit.
 
     Raises:
         ValueError: the operation, the kind or a number is not one of those allowed.
@@ -68,6 +72,9 @@ class Fault:
     status: int | None = None
     retry_after_s: float | None = None
     after_bytes: int = 0
+    framing: Framing | None = None
+    beside: Beside = "nothing"
+    end: End = "fin"
     location: str = "/elsewhere"
     error: str = "server_error"
     error_description: str | None = None
@@ -80,10 +87,15 @@ class Fault:
             raise ValueError(f"operation must be one of {', '.join(get_args(Target))}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}")
+        for name, allowed in (("framing", Framing), ("beside", Beside), ("end", End)):
+            if getattr(self, name) not in (None, *get_args(allowed)):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}")
+        if self.kind == "frame" and self.framing is None:
+            raise ValueError("frame needs a framing")
         if self.kind == "reject_bearer" and self.operation != "data":
             raise ValueError("reject_bearer is for the operation data")
-        if min(self.times, self.delay_s, self.after_bytes, self.chance) < 0 or self.chance > 1:
-            raise ValueError("times, delay_s, after_bytes must be at least 0, chance 0 to 1")
+        if min(self.times, self.delay_s, self.chance) < 0 or self.chance > 1:
+            raise ValueError("times, delay_s must be at least 0, chance 0 to 1")
         if self.status is not None and not 200 <= self.status <= 599:  # noqa: PLR2004 - HTTP's
             raise ValueError("status must be 200 to 599")
 

@@ -35,13 +35,16 @@ ROWS: Final = (
     (
         (
             'POST /sandbox/faults {"operation", "kind", "times"?, "chance"?, "user"?, "provider"?, '
-            '"delay_s"?, "status"?, "retry_after_s"?, "after_bytes"?, ...}'
+            '"delay_s"?, "status"?, "retry_after_s"?, "after_bytes"?, "framing"?, "beside"?, '
+            '"end"?, ...}'
         ),
         (
             "Arm one fault, or a list. Operations: obtain, refresh, revoke, data, any_token. Kinds:"
-            " drop_before, drop_after, cut_after, slow_before, slow_after, status_before,"
+            " drop_before, drop_after, cut_after, frame, slow_before, slow_after, status_before,"
             " status_after, html, redirect (location), error (error, error_description),"
-            " body (body, content_type), omit (fields), reject_bearer. times 0 means until deleted"
+            " body (body, content_type), omit (fields), reject_bearer. times 0 means until deleted."
+            " Any kind's answer goes out by framing (length, chunked, close), with beside (interim,"
+            " surplus), and end (fin, rst)"
         ),
     ),
     ("DELETE /sandbox/faults?id=", "Disarm one fault, or all"),

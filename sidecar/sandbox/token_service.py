@@ -110,8 +110,8 @@ class TokenService:
                 delivered, status = reset(request), None
             case Reply() as reply:
                 seq = self._note(call, _Verdict(reply=reply))
-                delivered = await deliver(request, reply, None, world, data=False)
-                status = delivered.response.status
+                delivered = await deliver(request, reply, fault, world, data=False)
+                status = reply.status
             case _:
                 verdict = self._decide(call)
                 seq = self._note(call, verdict)
@@ -128,7 +128,7 @@ class TokenService:
         if seq is None:
             return
         is_sent = delivered.answer == "sent"
-        gone = is_sent and not await send(request, delivered.response)
+        gone = is_sent and not (delivered.is_out or await send(request, delivered.response))
         ledger = self._world.ledger
         ledger.settle(seq, at=self._world.clock(), answer=delivered.answer, status=status)
         if gone:

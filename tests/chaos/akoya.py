@@ -22,6 +22,11 @@ from tests.support.fleet import REDIRECT_URI, REPOSITORY
 
 RESETS: Final = 0.01
 REFUSALS: Final = 0.01
+FRAMED: Final = 0.2
+CUT_BEHIND: Final = 0.005
+"""Of the answers that go out in a framing of their own, or end right behind their token."""
+FRAMINGS: Final = ("length", "chunked", "close")
+BESIDE: Final = ("nothing", "interim", "surplus")
 DELAYS_S: Final = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)
 ID_TOKEN_LIFE_S: Final = 2
 """So short that a data call finds no token that it can use, and asks for a refresh."""
@@ -75,7 +80,13 @@ class ChaosAkoya:
         await self._call("PATCH", "/sandbox/settings", SETTINGS_OF[plan.personality])
         faults = [_fault("drop_before", RESETS), _fault("status_before", REFUSALS)]
         if plan.dropped:
-            faults.append(_fault("drop_after", plan.dropped))
+            faults.append(_fault("drop_after", plan.dropped / 2))
+            # Cut before its refresh token is whole, an answer is lost like one that is dropped.
+            faults += [
+                _fault("cut_after", plan.dropped / 6, framing=framing, after_bytes=after_bytes)
+                for framing, after_bytes in zip(FRAMINGS, (0, 60, -8), strict=True)
+            ]
+        faults += [*_framed_answers(), *_framed_refusals()]
         slow = list(itertools.product(("slow_before", "slow_after"), DELAYS_S))
         faults += [
             _fault(kind, plan.slowness / len(slow), delay_s=delay_s) for kind, delay_s in slow
@@ -122,11 +133,34 @@ def provider_of(user: str) -> str:
     return PROVIDERS[int(user.rpartition("-")[2]) % len(PROVIDERS)]
 
 
-def _fault(kind: str, chance: float, *, delay_s: float = 0.0) -> dict[str, object]:
+def _framed_answers() -> list[dict[str, object]]:
+    """Whole answers in every framing, and such as end right behind their refresh token."""
+    shapes = list(itertools.product(FRAMINGS, BESIDE))
+    whole = [
+        _fault("frame", FRAMED / len(shapes), framing=framing, beside=beside)
+        for framing, beside in shapes
+    ]
+    return whole + [
+        _fault("cut_after", CUT_BEHIND / len(FRAMINGS), framing=framing, after_bytes=-1)
+        for framing in FRAMINGS
+    ]
+
+
+def _framed_refusals() -> list[dict[str, object]]:
+    """What a gateway says in the service's place, in every framing and with either end."""
+    shapes = list(itertools.product(FRAMINGS, ("fin", "rst"), (429, 503)))
+    return [
+        _fault("status_before", REFUSALS / len(shapes), framing=framing, end=end, status=status)
+        for framing, end, status in shapes
+    ]
+
+
+def _fault(kind: str, chance: float, *, delay_s: float = 0.0, **more: object) -> dict[str, object]:
     return {
         "operation": "refresh",
         "kind": kind,
         "times": 0,
         "chance": chance,
         "delay_s": delay_s,
+        **more,
     }

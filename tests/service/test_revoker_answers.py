@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from sidecar.domain.outcomes import RevocationDone, RevocationKept
 from sidecar.domain.record import GrantState
@@ -96,4 +97,26 @@ async def test_a_revocation_that_akoya_did_not_understand_waits_for_the_successo
     assert isinstance(outcome, RevocationKept)
     assert fleet.is_revoked(peer)
     assert peer.leftovers() == other.leftovers() == []
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_order_that_akoya_does_not_take_is_tried_less_and_less_often() -> None:
+    """An hour of 503 costs some sixty tries and not seven hundred; then the grant is revoked."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    fleet.idp.choose = lambda _: Fault.ERROR_BEFORE
+
+    await peer.revoke()
+    await asyncio.sleep(3600)
+
+    times_s = [entry.at_s for entry in fleet.idp.revocations()]
+    pauses_s = [later - sooner for sooner, later in pairwise(times_s)]
+    assert [round(pause_s) for pause_s in pauses_s[:4]] == [5, 10, 20, 40]
+    assert max(pauses_s) < 61
+    assert len(times_s) < 70
+    fleet.idp.choose = lambda _: Fault.NONE
+    await asyncio.sleep(61)
+    assert fleet.is_revoked(peer)
+    assert peer.leftovers() == []
     await fleet.end()

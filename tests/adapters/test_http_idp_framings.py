@@ -36,7 +36,7 @@ async def play(connection: PeerConnection) -> None:
     if case.end is End.FIN:
         connection.close()
     else:
-        await asyncio.sleep(0.005)  # a reset throws away what the kernel has not delivered yet
+        await turns(3)  # a reset throws away what the kernel has not delivered yet
         connection.reset()
 
 

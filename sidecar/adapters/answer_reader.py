@@ -270,7 +270,7 @@ class _Chunks:
         self.end = next_at
 
 
-def _read_head(status: int, head: bytes) -> _Head:
+def _read_head(status: int | None, head: bytes) -> _Head:
     fields: list[tuple[str, str]] = []
     for line in head.decode("latin-1").split("\n")[1:]:
         if line[:1] in (" ", "\t") and fields:  # goes on with the line before it (obs-fold)

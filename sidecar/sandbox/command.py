@@ -85,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="akoya-sidecar sandbox",
         description="Run a local Akoya: identity provider, data APIs, faults and a claim ledger.",
-        epilog="While it runs, GET / lists its control paths. POST /sandbox/faults arms a fault, and"
+        epilog="While it runs, GET / lists its control paths: POST /sandbox/faults arms a fault, or"
         " says how an answer is framed, cut and ended.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

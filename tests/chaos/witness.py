@@ -23,7 +23,8 @@ from typing import Final, final
 from sidecar.adapters import http_idp
 from sidecar.app.lane_side import LaneSide
 from sidecar.domain.wire import TokenReply, TokenRequest
-from sidecar.service.transmission import Delivered, Presentation, Transmission
+from sidecar.service.presentations import Delivered, Presentation
+from sidecar.service.transmission import Transmission
 from tests.chaos.evidence import ClaimTag
 
 BEAT_S: Final = 0.01
@@ -101,7 +102,7 @@ def _note_spooled(witness: Witness) -> None:
 
     def on_answer_and_tell(self: Transmission, reply: TokenReply) -> None:
         on_answer(self, reply)
-        if isinstance(self._result, Delivered) and self._result.is_durable:
+        if isinstance(self.result, Delivered) and self.result.is_durable:
             witness.spooled(self._ticket.claim_id)
 
     Transmission._on_answer = on_answer_and_tell  # type: ignore[method-assign]

@@ -42,8 +42,8 @@ async def refreshed(
         within_s=1,
         what=f"the claim of {user} to end",
     )
-    reason = (grant["last_error"] or {}).get("reason", "")
-    return status, grant["state"], reason, grant["generation"]
+    last_error: Mapping[str, str] = grant["last_error"] or {}
+    return status, grant["state"], last_error.get("reason", ""), grant["generation"]
 
 
 async def test_every_framing_ends_a_refresh_as_a_length_does(
@@ -51,7 +51,7 @@ async def test_every_framing_ends_a_refresh_as_a_length_does(
 ) -> None:
     """On the image's event loop: the same status, state, reason and generation, and no fault."""
     sidecar = await start("only")
-    users = {
+    users: dict[tuple[str, Framing], str] = {
         (answer, framing): f"u_{number}_{framing}"
         for number, answer in enumerate((*ANSWERS, "refused"))
         for framing in FRAMINGS

@@ -15,12 +15,14 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from sidecar.domain.bounds import bounded_wait_s
+
 ANSWER_LIMIT_BYTES: Final = 1 << 20
 """No token answer is nearly as long; what exceeds it is cut off."""
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/\d\.\d ([1-9]\d\d)[ \r]")
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
-_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]+", re.ASCII)
 _ZIPPED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _INTERIM: Final = range(100, 200)
@@ -76,17 +78,17 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return what ``Retry-After`` asks for in seconds, or ``None``.
+    """Return what ``Retry-After`` asks for in seconds, `LONGEST_WAIT_S` at most, or ``None``.
 
     A date is measured against the answer's own ``Date``, so that no clock of ours is believed.
     """
     asked = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(asked):
-        return float(asked)
+        return bounded_wait_s(float(asked))
     until, answered_at = _instant(asked), _instant(headers.get("Date", ""))
     if until is None or answered_at is None:
         return None
-    return max(0.0, (until - answered_at).total_seconds())
+    return bounded_wait_s((until - answered_at).total_seconds())
 
 
 def _instant(text: str) -> datetime | None:

@@ -64,5 +64,5 @@ def _hint_of(message: dict[str, Any], notices: str) -> Notice | Distress | None:
             generation=int(said["generation"]),
             state=GrantState(said["state"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None

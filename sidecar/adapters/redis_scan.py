@@ -19,6 +19,8 @@ from sidecar.adapters.redis_topology import Topology
 
 FORM: Final = re.compile(r"([0-9a-f]{12})\.(\d{1,4})\.([0-9a-f]{12}|)\.(\d{1,20})")
 
+LARGEST_CURSOR: Final = 2**64 - 1
+
 Found = list[tuple[bytes, dict[bytes, bytes]]]
 """Keys and the hashes that lie there."""
 
@@ -77,6 +79,8 @@ def _place_of(cursor: str) -> Place | None:
     if form is None:
         return None
     shape, index, life, inner = form.groups()
+    if int(inner) > LARGEST_CURSOR:  # the server would refuse it
+        return None
     return Place(shape=shape, index=int(index), life=life, cursor=int(inner))
 
 

@@ -14,6 +14,7 @@ from hashlib import sha1
 from importlib import resources
 from typing import Final, assert_never
 
+from sidecar.domain.bounds import LONGEST_WAIT_MS
 from sidecar.domain.commands import (
     Acquire,
     AdoptOrphan,
@@ -91,7 +92,7 @@ def load_scripts(clock: str | None = None) -> Mapping[StoreOperation, Script]:
         return folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
     moment = text_of("clock") if clock is None else clock
-    record = text_of("record")
+    record = f"local LONGEST_WAIT = {LONGEST_WAIT_MS}\n{text_of('record')}"
     return {
         operation: _compose(text_of(operation.value), moment, record) for operation in OF_COMMANDS
     } | {operation: _compose(text_of(operation.value), moment) for operation in WITHOUT_RECORD}
@@ -163,6 +164,7 @@ def _acquire(command: Acquire) -> Call:
         command.lease_ms,
         command.quarantine_ms,
         int(command.may_probe),
+        command.override_every_ms,
     )
 
 

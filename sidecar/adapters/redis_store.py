@@ -39,6 +39,7 @@ from sidecar.adapters.redis_server import RedisServer
 from sidecar.adapters.redis_throttle import answer_of, arguments_of
 from sidecar.adapters.redis_topology import topology_of
 from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
+from sidecar.domain.bounds import LARGEST_NUMBER
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
 from sidecar.domain.notices import Distress, FeedEntry, Notice
@@ -207,7 +208,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.TAKE_DUE):
             taken = await self._run(StoreOperation.TAKE_DUE, self._due(shard), limit, retake_ms)
             return tuple(
-                DueGrant(grant=GrantId(grant.decode()), at_ms=int(float(at)))
+                DueGrant(grant=GrantId(grant.decode()), at_ms=_instant(at))
                 for grant, at in zip(taken[::2], taken[1::2], strict=True)
             )
 
@@ -221,7 +222,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.USES):
             found = await self._ask("ZMSCORE", self._used(shard), *grants)
             return {
-                grant: int(float(at))
+                grant: _instant(at)
                 for grant, at in zip(grants, found, strict=True)
                 if at is not None
             }
@@ -374,6 +375,11 @@ def _scores(instants: Mapping[GrantId, int]) -> Iterator[Argument]:
     for grant, at_ms in instants.items():
         yield at_ms
         yield grant
+
+
+def _instant(score: bytes) -> int:
+    """Return a score as an instant; of one that is infinite, as far as the scripts can count."""
+    return int(max(-LARGEST_NUMBER, min(float(score), LARGEST_NUMBER)))
 
 
 def _escaped(prefix: str) -> str:

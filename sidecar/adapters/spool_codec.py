@@ -21,11 +21,13 @@ It must not know files, and never opens an envelope.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from sidecar.domain.bounds import LARGEST_NUMBER
 from sidecar.domain.record import ClaimId, Consent, ConsentId, GrantId, Position, StoredPair
 from sidecar.domain.record import ReplicaId as Replica
 from sidecar.domain.spooled import (
@@ -202,7 +204,7 @@ def _read_body(body: bytes) -> tuple[SpoolEntry, float] | None:
         entry = _assembled(kind, _fields_of(body))
     except (struct.error, ValueError):
         return None
-    return None if entry is None else (entry, at_s)
+    return None if entry is None else (entry, at_s if math.isfinite(at_s) else 0.0)
 
 
 def _fields_of(body: bytes) -> list[bytes]:
@@ -279,6 +281,11 @@ def _pair(fields: list[bytes]) -> StoredPair:
         fingerprint=fingerprint.decode(),
         sealed_pair=sealed_pair,
         sealed_key=sealed_key,
-        expires_at_ms=int(expires),
-        issued_at_s=int(issued),
+        # What no clock says is not trusted; the refresh token beside it is as good as ever.
+        expires_at_ms=_sane(int(expires)),
+        issued_at_s=_sane(int(issued)),
     )
+
+
+def _sane(instant: int) -> int:
+    return instant if 0 <= instant <= LARGEST_NUMBER else 0

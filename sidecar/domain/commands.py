@@ -119,7 +119,7 @@ class HealingOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackingOff:
-    """A failure asked for patience until ``until_ms``."""
+    """A failure asked for patience until ``until_ms``; an order that came too soon, until then."""
 
     until_ms: int
 
@@ -308,6 +308,8 @@ class Acquire(Command[AcquireVerdict]):
         quarantine_ms: How long claims stop after the store's incarnation was first met.
         may_probe: Whether the caller may present a token again whose answer nobody is known to
             hold.
+        override_every_ms: An operator's order skips the backoff, unless another one did so less
+            than this long ago; 0: it is no such order. Nothing else is skipped.
     """
 
     claim_id: ClaimId
@@ -318,6 +320,7 @@ class Acquire(Command[AcquireVerdict]):
     lease_ms: int
     quarantine_ms: int
     may_probe: bool = True
+    override_every_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,7 +346,7 @@ class Release(Command[StepVerdict]):
 
     Attributes:
         is_unspent: The request surely was not processed, so the mark does not count.
-        backoff_ms: No claim for this long from now; 0: none.
+        backoff_ms: No claim for this long from now, `LONGEST_WAIT_MS` at most; 0: none.
         error: What went wrong, with any ``at_ms`` (the store's clock is put in its place).
     """
 

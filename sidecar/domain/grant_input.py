@@ -9,9 +9,10 @@ import re
 from datetime import datetime
 from typing import Final
 
+from sidecar.domain.bounds import EARLIEST_INSTANT_S, FUTURE_MAX_S, LONGEST_TOLD_LIFE_S
 from sidecar.domain.policy import DEFAULT_LIFE_S
 from sidecar.domain.secret import Secret
-from sidecar.domain.token_claims import EARLIEST_INSTANT_S, LONGEST_TOLD_LIFE_S, read_claims
+from sidecar.domain.token_claims import read_claims
 from sidecar.domain.tokens import TokenPair
 
 REFRESH_TOKEN_MAX_BYTES: Final = 8192
@@ -20,7 +21,6 @@ CODE_MAX_BYTES: Final = 4096
 REDIRECT_URI_MAX_BYTES: Final = 2048
 STATE_MIN_CHARACTERS: Final = 8
 STATE_MAX_CHARACTERS: Final = 512
-FUTURE_MAX_S: Final = 300
 
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]+")
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!\"$-~]+")

@@ -14,16 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, cast
 
+from sidecar.domain.bounds import EARLIEST_INSTANT_S, LATEST_INSTANT_S, LONGEST_TOLD_LIFE_S
 from sidecar.domain.policy import DEFAULT_LIFE_S
-
-EARLIEST_INSTANT_S: Final = 1_000_000_000
-"""September 2001. An instant before it is no instant of a live token."""
-
-LATEST_INSTANT_S: Final = 10_000_000_000
-"""Year 2286: refuses instants in milliseconds, which would make a consent newer than any other."""
-
-LONGEST_TOLD_LIFE_S: Final = 10 * 366 * 86_400
-"""A told life beyond ten years is a mistake of the teller and is not believed."""
 
 MAX_CLAIM_CHARS: Final = 255
 

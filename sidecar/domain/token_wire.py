@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from sidecar.domain.answer_reading import ErrorMembers, is_page, read_error, read_tokens
+from sidecar.domain.bounds import bounded_wait_s
 from sidecar.domain.failure import DISPOSITIONS, Disposition, FailureReason, Operation
 from sidecar.domain.secret import Secret
 from sidecar.domain.token_claims import IdTokenClaims, read_claims, read_text, trusted_life_s
@@ -222,7 +223,7 @@ def _refused(
         akoya_status=answer.status,
         akoya_error=showable_error(told),
         akoya_error_description=showable_description(told),
-        retry_after_s=answer.retry_after_s,
+        retry_after_s=bounded_wait_s(answer.retry_after_s),
         disposition=disposition or DISPOSITIONS[reason],
     )
 

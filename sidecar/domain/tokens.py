@@ -42,7 +42,7 @@ class TokenFailure:
         akoya_status: HTTP status of Akoya's answer, or ``None`` where none came.
         akoya_error: ``error`` of the answer, at most 64 characters of RFC 6749's set, or ``""``.
         akoya_error_description: Its description, only where it is one of the documented texts.
-        retry_after_s: What ``Retry-After`` asked for, or ``None``.
+        retry_after_s: What ``Retry-After`` asked for, within `domain.bounds`, or ``None``.
     """
 
     operation: Operation

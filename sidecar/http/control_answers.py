@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
+from sidecar.domain.bounds import LATEST_INSTANT_S
 from sidecar.domain.connecting import LINK_LIFE_S
 from sidecar.domain.outcomes import ConsentSuperseded, ExchangeFailed, GrantGone, Postponed
 from sidecar.domain.record import GrantId, GrantKey
@@ -214,8 +215,8 @@ def to_document(view: GrantView) -> dict[str, object]:
 
 
 def to_instant(at_ms: int) -> str | None:
-    """Return RFC 3339 in UTC, to the millisecond; ``None`` for 0."""
-    if not at_ms:
+    """Return RFC 3339 in UTC, to the millisecond; ``None`` for 0, and for what is no instant."""
+    if not 0 < at_ms < LATEST_INSTANT_S * 1000:
         return None
     at = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

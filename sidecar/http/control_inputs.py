@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from sidecar.domain.bounds import LONGEST_TOLD_LIFE_S
 from sidecar.domain.connecting import ACCOUNT_MAX_CHARACTERS
 from sidecar.domain.grant_input import (
     CODE_MAX_BYTES,
@@ -22,7 +23,6 @@ from sidecar.domain.grant_input import (
 )
 from sidecar.domain.record import PUBLIC_STATES
 from sidecar.domain.return_targets import RETURN_TO_MAX_CHARACTERS
-from sidecar.domain.token_claims import LONGEST_TOLD_LIFE_S
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route
 
 PAGE_DEFAULT: Final = 100

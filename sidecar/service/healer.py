@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import final
 
+from sidecar.domain.bounds import is_running
 from sidecar.domain.events import RecordUnreadable
 from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed
 from sidecar.domain.record import GrantKey, GrantRecord
@@ -72,10 +73,11 @@ class Healer:
     async def _is_cool(self, rejected: TokenFound, record: GrantRecord, *, product: str) -> bool:
         """Whether a refresh would not help; opens the cool-down where that is news."""
         now_ms = self._parts.store_clock.now_ms()
-        if record.cool_until_ms > now_ms:
+        longest_ms = int(self._parts.times.cool_limit_s * 1000)
+        if is_running(record.cool_until_ms, now_ms=now_ms, longest_ms=longest_ms):
             return True
         age_s = (now_ms - record.committed_at_ms) / 1000
-        is_young = record.pair.generation > 0 and age_s < self._parts.times.young_token_s
+        is_young = record.pair.generation > 0 and 0 <= age_s < self._parts.times.young_token_s
         if is_young:
             cool = partial(
                 self._parts.cooler.cool, rejected.grant, rejected.position.consent_id, product

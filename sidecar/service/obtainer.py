@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from sidecar.domain.bounds import FUTURE_MAX_S
 from sidecar.domain.commands import Committed, CommitVerdict, Duplicate
 from sidecar.domain.events import (
     Outcome,
@@ -266,7 +267,9 @@ def _first_pair(parts: ClaimParts, newcomer: _Newcomer, tokens: TokenPair) -> Pa
     """Return the sealed first pair of a consent that counts as later than the one it replaces."""
     grant = parts.vault.grant_id(newcomer.key)
     now_ms = parts.store_clock.now_ms()
-    wanted_ms = newcomer.consented_at_ms or tokens.issued_at_s * 1000 or now_ms
+    # One from the future would outrank every import until then.
+    told_ms = newcomer.consented_at_ms or tokens.issued_at_s * 1000 or now_ms
+    wanted_ms = min(told_ms, now_ms + FUTURE_MAX_S * 1000)
     former = newcomer.former
     after_former_ms = 0 if former is None else former.pair.consent.consented_at_ms + 1
     pair = parts.vault.seal_pair(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import final
 
+from sidecar.domain.bounds import bounded_until_ms
 from sidecar.domain.commands import BeginRevocation
 from sidecar.domain.events import RecordUnreadable, SpoolReplayed, WorkFailed
 from sidecar.domain.failure import Operation
@@ -216,7 +217,7 @@ class Reconciler:
             if record is None or record.state is not GrantState.IN_DOUBT:
                 del self._doubts[grant]
             elif record.hold_until_ms > now_ms:
-                self._doubts[grant] = record.hold_until_ms
+                self._doubts[grant] = bounded_until_ms(record.hold_until_ms, now_ms=now_ms)
             else:
                 await self._parts.settler.settle(grant, record.position)
 

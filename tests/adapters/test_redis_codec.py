@@ -23,6 +23,7 @@ EVERYTHING_SET = replace(
     is_probe=True,
     quarantine_until_ms=1,
     not_before_ms=1,
+    overridden_at_ms=1,
     failures=1,
     last_error=DENIED,
     changed_at_ms=1,

@@ -44,6 +44,11 @@ LANDMARKS: Final = {
     "settled after a clean denial",
     "healed by a commit",
     "gap",
+    "bounded by Acquire",
+    "bounded by BeginRevocation",
+    "bounded by Purge",
+    "overridden",
+    "ordered too soon",
     *(state.value for state in GrantState),
     *(
         verdict.__name__

@@ -61,6 +61,9 @@ LEASE_MS: Final = 100
 HOLD_MS: Final = 1_000
 HEAL_MS: Final = 2_000
 QUARANTINE_MS: Final = 500
+FAR_MS: Final = 31_536_000_000
+"""A year: far beyond every bound."""
+ORDER_EVERY_MS: Final = 30_000
 TIME_STEPS_MS: Final = (0, 1, 10, LEASE_MS, LEASE_MS + 1, QUARANTINE_MS, HOLD_MS, HEAL_MS, 20_000)
 
 
@@ -133,7 +136,7 @@ class _Drawer:
         run_id = self.moment.run_id if self.is_likely() else self.rng.choice((None, *RUNS))
         if run_id is None:
             return None
-        met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000))
+        met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000, -FAR_MS))
         return Incarnation(run_id=run_id, met_at_ms=self.moment.now_ms - met_ago_ms)
 
     def pair(self) -> StoredPair:
@@ -162,6 +165,7 @@ class _Drawer:
             lease_ms=LEASE_MS,
             quarantine_ms=self.rng.choice((0, QUARANTINE_MS)),
             may_probe=self.rng.randrange(4) > 0,
+            override_every_ms=self.rng.choice((0, ORDER_EVERY_MS)),
         )
 
     def mark(self) -> AnyCommand:
@@ -174,7 +178,7 @@ class _Drawer:
         return Release(
             claim_id=self.claim(),
             is_unspent=self.rng.random() < 0.5,
-            backoff_ms=self.rng.choice((0, 0, LEASE_MS)),
+            backoff_ms=self.rng.choice((0, 0, LEASE_MS, FAR_MS, FAR_MS)),
             error=self.rng.choice((None, self.error())),
         )
 

@@ -20,16 +20,20 @@ from sidecar.domain import transitions
 from sidecar.domain.commands import (
     Acquire,
     AdoptOrphan,
+    BackingOff,
+    BeginRevocation,
     Committed,
     Done,
     Leased,
     Moment,
+    Purge,
     Settle,
 )
 from sidecar.domain.record import GrantId, GrantRecord, GrantState
 from sidecar.domain.transitions import AnyCommand
 from tests.support.equivalence import is_equivalent
 from tests.support.random_commands import (
+    FAR_MS,
     GRANTS,
     RUNS,
     START_MS,
@@ -99,6 +103,9 @@ class TwoStores:
             moment = replace(moment, now_ms=moment.now_ms + rng.choice(TIME_STEPS_MS))
         if rng.random() < 0.01:
             moment = replace(moment, run_id=rng.choice(RUNS))
+        if rng.random() < 0.01:  # the store's clock is set forward, or back again
+            step_ms = FAR_MS if moment.now_ms < START_MS + FAR_MS else -FAR_MS
+            moment = replace(moment, now_ms=moment.now_ms + step_ms)
         self.move_to(moment)
         self.step(rng, rng.choice(GRANTS))
 
@@ -161,6 +168,16 @@ class TwoStores:
 def _landmarks(
     command: AnyCommand, before: GrantRecord, after: GrantRecord, verdict: object
 ) -> Iterator[str]:
+    if isinstance(command, Acquire | BeginRevocation | Purge) and _latest(after) < _latest(before):
+        yield f"bounded by {type(command).__name__}"
+    if isinstance(command, Acquire) and after.overridden_at_ms != before.overridden_at_ms:
+        yield "overridden"
+    if (
+        isinstance(verdict, BackingOff)
+        and isinstance(command, Acquire)
+        and command.override_every_ms
+    ):
+        yield "ordered too soon"
     match verdict:
         case Leased(record=GrantRecord(is_probe=True)) if isinstance(command, Acquire):
             yield "probe"
@@ -177,3 +194,13 @@ def _landmarks(
         case _:
             yield type(verdict).__name__
     yield after.state.value
+
+
+def _latest(record: GrantRecord) -> int:
+    return max(
+        record.lease_until_ms,
+        record.hold_until_ms,
+        record.quarantine_until_ms,
+        record.not_before_ms,
+        record.changed_at_ms,
+    )

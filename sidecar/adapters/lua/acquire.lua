@@ -6,6 +6,7 @@
 --   ARGV[8..9]   announced run_id ('' if none), when it was first met (ms)
 --   ARGV[10..11] lease, quarantine (ms)
 --   ARGV[12]     1: the caller may present a token again whose answer nobody is known to hold
+--   ARGV[13]     0, or an order: it skips the backoff unless one did so less than this ago (ms)
 -- Returns missing | dead state | fresh record | leased record | new_incarnation run_id |
 --   quarantined until | held until | healing_over record | backing_off until | busy until |
 --   probe_withheld
@@ -36,6 +37,7 @@ if record.rid ~= run_id then
   end
   write(record, changes)
 end
+bound(record)
 if number(record, 'qu') > now then
   return { 'quarantined', number(record, 'qu') }
 end
@@ -45,8 +47,17 @@ if record.st == 'in_doubt' then
   end
   return { 'healing_over', whole() }
 end
-if number(record, 'nx') > now then
-  return { 'backing_off', number(record, 'nx') }
+local backoff_end, order_every = number(record, 'nx'), tonumber(ARGV[13])
+if order_every > 0 then
+  local next_order = number(record, 'ov') + order_every
+  if next_order <= now or next_order > now + order_every then
+    backoff_end = 0
+  else
+    backoff_end = math.min(backoff_end, next_order)
+  end
+end
+if backoff_end > now then
+  return { 'backing_off', backoff_end }
 end
 if record.st == 'leased' and number(record, 'lu') > now then
   return { 'busy', number(record, 'lu') }
@@ -57,6 +68,9 @@ end
 local is_probe = record.st == 'sending' or record.prb == '1'
 if is_probe and ARGV[12] ~= '1' then
   return { 'probe_withheld' }
+end
+if number(record, 'nx') > now then -- an order, which may: once, and not twice at once
+  write(record, { nx = 0, ov = now })
 end
 write(record, without_claim({
   st = 'leased',

@@ -383,6 +383,15 @@ class ClaimEndedAs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffOverridden:
+    """A person had a grant refreshed although its backoff was not over."""
+
+    event: ClassVar[str] = "backoff.overridden"
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimSlowed:
     """A claim waits unusually long for its answer; it goes on, its waiters do not."""
 
@@ -828,6 +837,7 @@ Event = (
     | TokenRefreshed
     | TokenSent
     | ClaimEndedAs
+    | BackoffOverridden
     | ClaimSlowed
     | RetryWithheld
     | ClaimVetoed

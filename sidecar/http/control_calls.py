@@ -177,6 +177,7 @@ class ControlCalls:
         if route is Route.TAKE_OVER:
             return await self._take_over(key, query=query, body=body)
         is_purge = route is Route.REVOKE and query.flag("purge")
+        is_urgent = route is Route.REFRESH and query.flag("override_backoff")
         errors = (*query.errors, *body.errors)
         if errors:
             return invalid(errors)
@@ -185,7 +186,7 @@ class ControlCalls:
                 answer = await (self._desk.purge(key) if is_purge else self._desk.revoke(key))
                 return after_revoke(answer, key=key, grant=self._desk.grant_id(key))
             case Route.REFRESH:
-                return after_read(await self._desk.refresh(key))
+                return after_read(await self._desk.refresh(key, overrides_backoff=is_urgent))
             case Route.INVALIDATE:
                 return after_read(await self._desk.invalidate(key))
             case _:

@@ -156,7 +156,10 @@ INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
         *_OWNER,
         Input(name="purge", place=Place.QUERY, rule=FLAG_RULE, schema=_BOOLEAN),
     ),
-    Route.REFRESH: _OWNER,
+    Route.REFRESH: (
+        *_OWNER,
+        Input(name="override_backoff", place=Place.QUERY, rule=FLAG_RULE, schema=_BOOLEAN),
+    ),
     Route.INVALIDATE: _OWNER,
     Route.EVENTS: _PAGE,
     Route.RELEASE_BRAKE: (),

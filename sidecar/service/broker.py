@@ -81,13 +81,16 @@ class Broker:
             self._parts.cache.doubt(found.grant)
             self._healer.end_cool_down(found, product=product)
 
-    async def renew(self, key: GrantKey, *, known: Position, wait_s: float) -> RefreshOutcome:
+    async def renew(
+        self, key: GrantKey, *, known: Position, wait_s: float, overrides_backoff: bool = False
+    ) -> RefreshOutcome:
         """Have the pair at `known` replaced now; for the grants API."""
         wish = RefreshWish(
             grant=self._parts.vault.grant_id(key),
             provider=key.provider,
             known=known,
             is_ordered=True,
+            overrides_backoff=overrides_backoff,
         )
         return await self.flights.board(wish, wait_s=wait_s)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import final
 
+from sidecar.domain.bounds import is_running
 from sidecar.domain.breaker import Hearing, hearing_of
 from sidecar.domain.throttle import CountAcceptance, CountRefusal, TakeCanary
 from sidecar.domain.tokens import TokenFailure
@@ -38,7 +39,8 @@ class CredentialsGate:
         seen = self._throttle.seen
         if not seen.is_open:
             return True
-        if seen.canary_at_ms > self._store_clock.now_ms():
+        now_ms = self._store_clock.now_ms()
+        if is_running(seen.canary_at_ms, now_ms=now_ms, longest_ms=self._canary_every_ms):
             return False
         try:
             return await self._throttle.take(TakeCanary(canary_ms=self._canary_every_ms))

@@ -108,8 +108,8 @@ class GrantDesk:
             case _:
                 assert_never(outcome)
 
-    async def refresh(self, key: GrantKey) -> ReadAnswer:
-        """Replace the grant's pair now."""
+    async def refresh(self, key: GrantKey, *, overrides_backoff: bool = False) -> ReadAnswer:
+        """Replace the grant's pair now; a person may skip its backoff, and nothing else."""
         try:
             record = await self._parts.store.read(self.grant_id(key))
         except StoreUnavailable:
@@ -117,7 +117,10 @@ class GrantDesk:
         if record is None or record.state.is_dead:
             return GrantGone(state=None if record is None else record.state)
         outcome = await self._broker.renew(
-            key, known=record.position, wait_s=self._parts.policy.exchange_wait_s
+            key,
+            known=record.position,
+            wait_s=self._parts.policy.exchange_wait_s,
+            overrides_backoff=overrides_backoff,
         )
         match outcome:
             case Refreshed():

@@ -20,6 +20,7 @@ from sidecar.domain.commands import (
     Release,
 )
 from sidecar.domain.events import (
+    BackoffOverridden,
     ClaimEndedAs,
     ClaimKind,
     ClaimOutcome,
@@ -67,6 +68,8 @@ class Refresher:
         claim_id = ClaimId(self._parts.entropy.new_id())
         verdict = await self._acquire(wish, claim_id)
         if isinstance(verdict, Leased):
+            if self._is_override(verdict.record):
+                self._parts.observer.observe(BackoffOverridden(grant=wish.grant))
             kind = ClaimKind.PROBE if verdict.record.is_probe else ClaimKind.FIRST
             await self._claim(wish, claim_id, verdict.record, kind=kind, announce=announce)
         elif isinstance(verdict, HealingOver):
@@ -155,6 +158,8 @@ class Refresher:
         give_up_s = self._parts.clock.elapsed_s() + self._parts.times.acquire_patience_s
         tries = 0
         incarnation: Incarnation | None = None
+        override_every_s = self._parts.times.override_every_s if wish.overrides_backoff else 0.0
+        override_every_ms = int(override_every_s * 1000)
         while tries < ACQUIRE_TRIES and self._parts.clock.elapsed_s() <= give_up_s:
             command = Acquire(
                 claim_id=claim_id,
@@ -165,6 +170,7 @@ class Refresher:
                 lease_ms=int(self._parts.times.lease_s * 1000),
                 quarantine_ms=int(self._parts.times.quarantine_s * 1000),
                 may_probe=wish.is_ordered or self._parts.policy.probes is ProbePolicy.AFTER_HOLD,
+                override_every_ms=override_every_ms,
             )
             try:
                 verdict = await self._parts.store.apply(wish.grant, command)
@@ -175,6 +181,11 @@ class Refresher:
                 await asyncio.sleep(self._parts.times.commit_retry_first_s)
             tries += 1
         return None
+
+    def _is_override(self, leased: GrantRecord) -> bool:
+        """Whether this very lease skipped a backoff."""
+        leased_at_ms = leased.lease_until_ms - int(self._parts.times.lease_s * 1000)
+        return leased.overridden_at_ms == leased_at_ms
 
     async def _meet(self, run_id: RunId) -> Incarnation:
         """Announce an incarnation, each once: a store may have several at a time."""

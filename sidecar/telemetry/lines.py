@@ -45,6 +45,7 @@ LINES: Final[dict[type[Event], Line]] = {
     ),
     events.TokenRefreshed: Line(level=Level.INFO),
     events.ClaimEndedAs: Line(level=Level.DEBUG),
+    events.BackoffOverridden: Line(level=Level.INFO),
     events.ClaimSlowed: Line(level=Level.WARNING),
     events.RetryWithheld: Line(level=Level.WARNING),
     events.ClaimVetoed: Line(level=Level.WARNING),

@@ -33,6 +33,7 @@ TokenEvent = (
     | ev.TokenRefreshed
     | ev.TokenSent
     | ev.ClaimEndedAs
+    | ev.BackoffOverridden
     | ev.ClaimSlowed
     | ev.ClaimVetoed
     | ev.PairCommitted
@@ -165,6 +166,8 @@ class TelemetryObserver:
                 metrics.claim_attempts.add(event.kind)
             case ev.ClaimEndedAs():
                 metrics.claims.add(event.outcome)
+            case ev.BackoffOverridden():
+                pass
             case ev.ClaimSlowed():
                 metrics.claims_slowed.add()
             case ev.ClaimVetoed():

@@ -145,6 +145,12 @@ def _grants(argv: Sequence[str], environ: Environ) -> int:
     return grants.main(argv, environ)
 
 
+def _brake(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import brake  # noqa: PLC0415 - as above
+
+    return brake.main(argv, environ)
+
+
 def _doctor(argv: Sequence[str], environ: Environ) -> int:
     from sidecar.console import doctor  # noqa: PLC0415 - as above
 
@@ -171,6 +177,7 @@ PASSED_ON: Final = {
     "grants": _PassedOn(
         does="list, show, import, refresh, invalidate or revoke grants", run=_grants
     ),
+    "brake": _PassedOn(does="show the brake of the fleet, or let grants go", run=_brake),
     "demo": _PassedOn(
         does="start a store, the sandbox and the sidecar, and show a token's life", run=_demo
     ),

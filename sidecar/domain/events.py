@@ -686,9 +686,29 @@ class BrakePulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrakeReleased:
-    """A person let the brake go: what is in doubt is settled, and claims flow again."""
+    """A person let some or all grants go: claims flow again, and as many doubts are settled.
+
+    Attributes:
+        limit: How many grants are let go; 0: all, or that is over already.
+    """
 
     event: ClassVar[str] = "brake.released"
+
+    limit: int
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeTrialEnded:
+    """The grants that a release let go were decided, most of them well: the usual rules apply.
+
+    Attributes:
+        limit: How many grants were let go.
+    """
+
+    event: ClassVar[str] = "brake.trial_ended"
+
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -867,6 +887,7 @@ Event = (
     | ProviderBreakerClosed
     | BrakePulled
     | BrakeReleased
+    | BrakeTrialEnded
     | ClientSecretRead
     | GrantsCounted
     | StoreSwept

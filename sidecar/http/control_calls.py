@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final, assert_never, final
 
 from sidecar.domain import grant_input
+from sidecar.domain.bounds import LARGEST_NUMBER
+from sidecar.domain.brake_trial import MOST_LIMIT, USUAL_LIMIT
 from sidecar.domain.caller import is_user
 from sidecar.domain.connecting import ConnectOrder, is_account
 from sidecar.domain.record import PUBLIC_STATES, GrantId, GrantKey
@@ -19,6 +21,7 @@ from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
 from sidecar.http.control_answers import (
     OK,
     Answer,
+    after_brake,
     after_import,
     after_link,
     after_obtain,
@@ -34,6 +37,7 @@ from sidecar.http.control_inputs import (
     CONSENTED_AT_RULE,
     CURSOR_MAX,
     CURSOR_RULE,
+    EXPECTED_RULE,
     ID_TOKEN_RULE,
     PAGE_DEFAULT,
     PAGE_MAX,
@@ -144,6 +148,8 @@ class ControlCalls:
                 return Answered(answer=self._tell(route, query))
             case Route.CONNECT_LINK:
                 return await self._connect_link(query, parse_object(asked.body))
+            case Route.BRAKE:
+                return await self._brake(query)
             case Route.RELEASE_BRAKE:
                 return await self._release_brake(query, parse_object(asked.body))
             case (
@@ -234,10 +240,28 @@ class ControlCalls:
         return Answered(answer=after_page(await self._desk.events(cursor=cursor, limit=limit)))
 
     async def _release_brake(self, query: Fields, body: Fields) -> Answered:
+        limit = body.whole_number("limit", at_least=1, at_most=MOST_LIMIT)
+        expected = body.whole_number("expected", at_least=0, at_most=LARGEST_NUMBER)
+        is_all = body.boolean("all")
+        if is_all and limit is not None:
+            body.note("limit", "not together with all")
+        if is_all and expected is None:
+            body.note("expected", EXPECTED_RULE)
+        if expected is not None and not is_all:
+            body.note("expected", "only together with all")
         errors = (*query.errors, *body.errors)
         if errors:
             return Answered(answer=invalid(errors))
-        return Answered(answer=after_release(await self._desk.release_brake()))
+        if is_all and expected is not None:
+            answer = await self._desk.brake.release_all(expected=expected)
+        else:
+            answer = await self._desk.brake.release(limit=limit or USUAL_LIMIT)
+        return Answered(answer=after_release(answer))
+
+    async def _brake(self, query: Fields) -> Answered:
+        if query.errors:
+            return Answered(answer=invalid(query.errors))
+        return Answered(answer=after_brake(await self._desk.brake.show()))
 
     def _authorize_url(self, query: Fields) -> Answer | Problem:
         provider = query.text("provider", accepts=is_provider, rule=PROVIDER_RULE)

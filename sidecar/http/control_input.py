@@ -74,6 +74,25 @@ class Fields:
         self._refuse(name, SPAN_RULE)
         return None
 
+    def whole_number(self, name: str, *, at_least: int, at_most: int) -> int | None:
+        """Return a member that is a whole number within bounds, or ``None``."""
+        value = self._values.pop(name, None)
+        if value is None:
+            return None
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if is_number and at_least <= cast("int", value) <= at_most:
+            return cast("int", value)
+        self._refuse(name, f"a whole number from {at_least} to {at_most}")
+        return None
+
+    def boolean(self, name: str) -> bool:
+        """Return a member that is true or false; false where there is none."""
+        value = self._values.pop(name, None)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self._refuse(name, FLAG_RULE)
+        return False
+
     def flag(self, name: str) -> bool:
         """Return a parameter that is ``true`` or ``false``; false where there is none."""
         value = self._values.pop(name, "false")

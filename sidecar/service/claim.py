@@ -113,7 +113,7 @@ class Claim:
         self._announce(delivered.refreshed)
         restraints = self._parts.restraints
         restraints.banks.learn(self._ticket.provider, None)
-        restraints.brake.note_pair()
+        restraints.brake.note_pair(self._ticket.grant)
         await restraints.gate.learn(None)
         taken_over = self._ticket.kind in (ClaimKind.PROBE, ClaimKind.ORPHAN)
         self._end(ClaimOutcome.TAKEN_OVER if taken_over else ClaimOutcome.WON)
@@ -173,10 +173,11 @@ class Claim:
                 self._announce(FoundNewer(record=verdict.record))
                 self._end(ClaimOutcome.WAITED)
             case CleanlyDenied():
-                await self._parts.restraints.brake.note_denial()
+                # Settled first: within a trial of the brake it is the last one that may be.
                 await self._settle(failure)
+                await self._parts.restraints.brake.note_denial(self._ticket.grant)
             case InDoubt():
-                await self._parts.restraints.brake.note_denial()
+                await self._parts.restraints.brake.note_denial(self._ticket.grant)
                 await self._doubt(failure, self._parts.store_clock.wait_s(verdict.until_ms))
             case BeingRevoked():
                 self._gone(GrantState.REVOKING, failure)

@@ -29,6 +29,7 @@ from sidecar.domain.outcomes import (
 from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, StoredPair
 from sidecar.domain.secret import Secret
 from sidecar.ports import StoreUnavailable
+from sidecar.service.brake_calls import BrakeCalls
 from sidecar.service.broker import Broker
 from sidecar.service.grant_answers import (
     ChangeAnswer,
@@ -60,13 +61,20 @@ _STORE_AWAY: Final = Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
 
 @final
 class GrantDesk:
-    """Answers the calls of the grants API."""
+    """Answers the calls of the grants API.
+
+    Attributes:
+        brake: Answers those about the fleet's brake.
+    """
 
     def __init__(self, *, parts: ServingParts, broker: Broker, steward: Steward) -> None:
         self._parts = parts
         self._broker = broker
         self._steward = steward
         self._viewer = GrantViewer(vault=parts.vault)
+        self.brake = BrakeCalls(
+            desk=steward.brake, lane=parts.lane, wait_s=parts.policy.exchange_wait_s
+        )
 
     def grant_id(self, key: GrantKey) -> GrantId:
         """Return the keyed hash that names the grant in logs."""
@@ -173,10 +181,6 @@ class GrantDesk:
                 return outcome
             case _:
                 assert_never(outcome)
-
-    async def release_brake(self) -> Postponed | None:
-        """Let the fleet's brake go; ``None``: it is off now."""
-        return await self._parts.lane.run(self._steward.release_brake, where="brake")
 
     async def page(
         self, wanted: GrantFilter, *, cursor: str, limit: int

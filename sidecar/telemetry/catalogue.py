@@ -280,6 +280,10 @@ BRAKE_OPEN: Final = _gauge(
     "1 while the mass-death brake stops claims and settlements until a person lets it go. "
     "Page on it.",
 )
+BRAKE_TRIAL: Final = _gauge(
+    "sidecar_brake_trial_grants",
+    "How many grants a release of the brake let go, while its trial runs; 0: none runs.",
+)
 SPOOL_WRITABLE: Final = _gauge(
     "sidecar_spool_writable", "0 while the spool cannot be written: no claim leaves. Page on it."
 )

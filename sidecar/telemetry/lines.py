@@ -76,6 +76,7 @@ LINES: Final[dict[type[Event], Line]] = {
     events.ProviderBreakerClosed: Line(level=Level.INFO),
     events.BrakePulled: Line(level=Level.ERROR),
     events.BrakeReleased: Line(level=Level.WARNING),
+    events.BrakeTrialEnded: Line(level=Level.INFO),
     events.ClientSecretRead: Line(level=Level.INFO, unless="error unless `is_usable`"),
     events.LifecycleListening: Line(level=Level.INFO),
     events.LifecycleReady: Line(level=Level.INFO),

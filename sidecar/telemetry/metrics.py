@@ -106,6 +106,7 @@ class Metrics:
         self.breaker_open = Levels(catalogue.BREAKER_OPEN, registry)
         self.provider_breaker_open = ProviderLevels(catalogue.PROVIDER_BREAKER_OPEN, registry)
         self.brake_open = Levels(catalogue.BRAKE_OPEN, registry)
+        self.brake_trial = Levels(catalogue.BRAKE_TRIAL, registry)
         self.spool_entries = Levels(catalogue.SPOOL_ENTRIES, registry)
         self.spool_writable = Levels(catalogue.SPOOL_WRITABLE, registry)
         self.spool_parked = Levels(catalogue.SPOOL_PARKED, registry)

@@ -68,6 +68,7 @@ RestraintEvent = (
     | ev.ProviderBreakerClosed
     | ev.BrakePulled
     | ev.BrakeReleased
+    | ev.BrakeTrialEnded
     | ev.RetryWithheld
     | ev.ClientSecretRead
 )
@@ -276,8 +277,12 @@ class TelemetryObserver:
                 metrics.provider_breaker_open.add(-1, provider=provider)
             case ev.BrakePulled():
                 metrics.brake_open.set(1)
+                metrics.brake_trial.set(0)
             case ev.BrakeReleased():
                 metrics.brake_open.set(0)
+                metrics.brake_trial.set(event.limit)
+            case ev.BrakeTrialEnded():
+                metrics.brake_trial.set(0)
             case ev.RetryWithheld():
                 metrics.retries_withheld.add()
             case ev.ClientSecretRead():

@@ -14,7 +14,7 @@ from hashlib import sha1
 from importlib import resources
 from typing import Final, assert_never
 
-from sidecar.domain.bounds import LONGEST_WAIT_MS
+from sidecar.domain.bounds import LARGEST_NUMBER, LONGEST_WAIT_MS
 from sidecar.domain.commands import (
     Acquire,
     AdoptOrphan,
@@ -191,11 +191,19 @@ def _commit(command: Commit) -> Call:
         pair.fingerprint,
         pair.sealed_pair,
         pair.sealed_key,
-        pair.expires_at_ms,
-        pair.issued_at_s,
+        _counted(pair.expires_at_ms),
+        _counted(pair.issued_at_s),
         command.claim_id or "",
         int(command.is_live),
     )
+
+
+def _counted(instant: int) -> int:
+    """Return an instant that a script can count to; of any other 0: it is not trusted.
+
+    A spool of another version may hold one, beside a refresh token as good as any.
+    """
+    return instant if 0 <= instant <= LARGEST_NUMBER else 0
 
 
 def _deny(command: Deny) -> Call:

@@ -27,7 +27,6 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from sidecar.domain.bounds import LARGEST_NUMBER
 from sidecar.domain.record import ClaimId, Consent, ConsentId, GrantId, Position, StoredPair
 from sidecar.domain.record import ReplicaId as Replica
 from sidecar.domain.spooled import (
@@ -281,11 +280,6 @@ def _pair(fields: list[bytes]) -> StoredPair:
         fingerprint=fingerprint.decode(),
         sealed_pair=sealed_pair,
         sealed_key=sealed_key,
-        # What no clock says is not trusted; the refresh token beside it is as good as ever.
-        expires_at_ms=_sane(int(expires)),
-        issued_at_s=_sane(int(issued)),
+        expires_at_ms=int(expires),
+        issued_at_s=int(issued),
     )
-
-
-def _sane(instant: int) -> int:
-    return instant if 0 <= instant <= LARGEST_NUMBER else 0

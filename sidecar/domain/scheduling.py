@@ -7,7 +7,7 @@ claimed, the lease decides. Does not know where the schedule is kept, nor who lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sidecar.domain import policy
@@ -101,11 +101,19 @@ class Schedule:
     def prospect(self, grant: GrantId, record: GrantRecord, *, now_ms: int) -> Prospect:
         """Return when the grant is due next, in use or idle.
 
-        `now_ms` bounds what stands in the way: a claim corrects a record, so it must come to one.
+        Instants of another clock (`bounds`) do not count: the claim that follows corrects them.
         """
         if record.state.is_dead or not self.policy.is_ahead:
             return _NEVER
-        record = bounded(record, now_ms)
+        if bounded(record, now_ms) != record:
+            record = replace(
+                record,
+                lease_until_ms=0,
+                hold_until_ms=0,
+                quarantine_until_ms=0,
+                not_before_ms=0,
+                committed_at_ms=0,
+            )
         if record.state in UNANSWERED:
             # Whoever claimed should have ended it by then; if not, somebody else probes or settles.
             over_ms = max(record.hold_until_ms, record.quarantine_until_ms)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import zlib
 
@@ -149,3 +150,11 @@ def test_no_bytes_make_the_reader_raise(image: bytes, flips: list[int]) -> None:
     held = read_segment(bytes(sound) + image)
 
     assert all(entry in ONE_OF_EACH for entry, _ in held.entries)
+
+
+@pytest.mark.parametrize("at_s", [math.nan, math.inf, -math.inf])
+def test_an_instant_that_is_none_costs_no_entry(at_s: float) -> None:
+    """Another version, or a broken clock, wrote it: the pair is as good as one of long ago."""
+    held = read_segment(_segment(encode_record(pair(5), at_s=at_s)))
+
+    assert held.entries == ((pair(5), 0.0),)

@@ -72,6 +72,18 @@ def test_a_damaged_record_is_refused_without_quoting_it(damage: dict[bytes, byte
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize("name", [b"gen", b"nx", b"iexp", b"ea", b"ov"])
+def test_a_number_that_no_script_can_count_to_is_damage(name: bytes) -> None:
+    """Up to what the scripts count exactly it is read; beyond it the record is refused, by name."""
+    fields = encode(replace(sending(), last_error=DENIED))
+
+    for number in (2**53 - 1, 1 - 2**53):
+        assert decode(fields | {name: b"%d" % number}) is not None
+    for number in (2**53, -(2**53), 10**400):
+        with pytest.raises(RecordUnreadable, match="damaged"):
+            decode(fields | {name: b"%d" % number})
+
+
 def test_every_field_is_documented_and_nothing_else_is() -> None:
     """Whoever looks after the server can read what lies there."""
     page = (ROOT / "docs" / "reference" / "redis-keys.md").read_text(encoding="utf-8")

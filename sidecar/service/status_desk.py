@@ -130,7 +130,8 @@ def _brake(report: HealthReport, notes: Notes) -> Check:
         mood=Mood.BAD,
         said="on" if notes.braked is None else f"on, because of {notes.braked.value}",
         hint="Too many users seemed to lose their consent at once, so the fleet refreshes nobody. "
-        "Look first at what made it so, then let it go: POST /brake/release.",
+        "Look first at what made it so: `akoya-sidecar brake show` says more, and `akoya-sidecar "
+        "brake release` lets some grants go.",
     )
 
 

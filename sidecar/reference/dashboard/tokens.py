@@ -51,7 +51,8 @@ _NUMBERS: Final = (
         unit=Unit.STATE,
         shows="Whether the mass-death brake holds all claims and settlements.",
         normal="Off.",
-        to_do="Too many users would lose their consent at once: mend the cause, then release it.",
+        to_do="Too many users would lose their consent at once: repair the cause, then release "
+        "some grants with `akoya-sidecar brake release`.",
         queries=(Query(expr=level(BRAKE_OPEN, "max"), legend="on"),),
         steps=((1, Mood.ACT),),
         runbooks=("brake-open",),

@@ -126,9 +126,7 @@ class _Work:
             return REFUSED
         if reply.is_refusal:
             return self._refused(reply)
-        shown = self._control.ask("GET", "/brake")
-        if not shown.is_refusal:
-            self._print(shown.document)
+        self._print(reply.document)
         return DONE
 
     def _print(self, brake: Mapping[str, Any]) -> None:

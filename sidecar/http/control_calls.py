@@ -43,6 +43,7 @@ from sidecar.http.control_inputs import (
     PAGE_MAX,
     REDIRECT_RULE,
     REFRESH_TOKEN_RULE,
+    RELEASE_RULE,
     RETURN_RULE,
     STATE_RULE,
     STATES_RULE,
@@ -151,7 +152,7 @@ class ControlCalls:
             case Route.BRAKE:
                 return await self._brake(query)
             case Route.RELEASE_BRAKE:
-                return await self._release_brake(query, parse_object(asked.body))
+                return await self._release_brake(query, asked.body)
             case (
                 Route.READ | Route.TAKE_OVER | Route.REVOKE | Route.REFRESH | Route.INVALIDATE
             ) as route:
@@ -239,9 +240,10 @@ class ControlCalls:
             return Answered(answer=invalid(query.errors))
         return Answered(answer=after_page(await self._desk.events(cursor=cursor, limit=limit)))
 
-    async def _release_brake(self, query: Fields, body: Fields) -> Answered:
-        limit = body.whole_number("limit", at_least=1, at_most=MOST_LIMIT)
-        expected = body.whole_number("expected", at_least=0, at_most=LARGEST_NUMBER)
+    async def _release_brake(self, query: Fields, sent: bytes) -> Answered:
+        body = parse_object(sent)
+        limit = body.whole_number("limit", within=range(1, MOST_LIMIT + 1), rule=RELEASE_RULE)
+        expected = body.whole_number("expected", within=range(LARGEST_NUMBER), rule=EXPECTED_RULE)
         is_all = body.boolean("all")
         if is_all and limit is not None:
             body.note("limit", "not together with all")
@@ -256,6 +258,8 @@ class ControlCalls:
             answer = await self._desk.brake.release_all(expected=expected)
         else:
             answer = await self._desk.brake.release(limit=limit or USUAL_LIMIT)
+        if answer is None and sent:  # without a body it is answered as in the first version
+            return Answered(answer=after_brake(await self._desk.brake.show(counts=False)))
         return Answered(answer=after_release(answer))
 
     async def _brake(self, query: Fields) -> Answered:

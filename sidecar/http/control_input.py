@@ -74,15 +74,14 @@ class Fields:
         self._refuse(name, SPAN_RULE)
         return None
 
-    def whole_number(self, name: str, *, at_least: int, at_most: int) -> int | None:
+    def whole_number(self, name: str, *, within: range, rule: str) -> int | None:
         """Return a member that is a whole number within bounds, or ``None``."""
         value = self._values.pop(name, None)
         if value is None:
             return None
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if is_number and at_least <= cast("int", value) <= at_most:
-            return cast("int", value)
-        self._refuse(name, f"a whole number from {at_least} to {at_most}")
+        if isinstance(value, int) and not isinstance(value, bool) and value in within:
+            return value
+        self._refuse(name, rule)
         return None
 
     def boolean(self, name: str) -> bool:

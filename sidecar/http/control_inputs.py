@@ -38,7 +38,8 @@ REDIRECT_RULE: Final = "an absolute URI without a fragment"
 REFRESH_TOKEN_RULE: Final = "visible characters, at most 8 KiB"  # noqa: S105 - a rule
 SPAN_RULE: Final = "a number of seconds"
 FLAG_RULE: Final = "true or false"
-EXPECTED_RULE: Final = "required with all: how many grants are in doubt, as `GET /brake` shows"
+RELEASE_RULE: Final = f"a whole number from 1 to {MOST_LIMIT}"
+EXPECTED_RULE: Final = "goes with all: how many grants are in doubt, as `GET /brake` shows"
 RETURN_RULE: Final = "a URL that SIDECAR_CONNECT_RETURN_TO allows, without a parameter outcome"
 ACCOUNT_RULE: Final = "1 to 100 printable characters"
 STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
@@ -169,12 +170,12 @@ INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
         Input(
             name="limit",
             place=Place.BODY,
-            rule=f"a whole number from 1 to {MOST_LIMIT}: how many grants are let go",
+            rule=RELEASE_RULE,
             schema=MappingProxyType(
                 {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT, "default": USUAL_LIMIT}
             ),
         ),
-        Input(name="all", place=Place.BODY, rule=f"{FLAG_RULE}: let all go", schema=_BOOLEAN),
+        Input(name="all", place=Place.BODY, rule=FLAG_RULE, schema=_BOOLEAN),
         Input(
             name="expected",
             place=Place.BODY,

@@ -111,7 +111,10 @@ _GOOD: Final[Mapping[Route, Mapping[int, tuple[str, Schema | None]]]] = {
     Route.INVALIDATE: {200: ("The grant.", GRANT)},
     Route.EVENTS: {200: ("Changes.", {"$ref": "#/components/schemas/EventPage"})},
     Route.BRAKE: {200: ("How it is.", {"$ref": "#/components/schemas/Brake"})},
-    Route.RELEASE_BRAKE: {204: ("It is off, or was before.", None)},
+    Route.RELEASE_BRAKE: {
+        200: ("How it is then.", {"$ref": "#/components/schemas/Brake"}),
+        204: ("The same for a call without a body.", None),
+    },
     Route.AUTHORIZE_URL: {200: ("The URL.", {"$ref": "#/components/schemas/AuthorizeUrl"})},
     Route.CONNECT_LINK: {201: ("The link.", {"$ref": "#/components/schemas/ConnectLink"})},
     Route.STATUS: {200: ("How it is.", {"$ref": "#/components/schemas/Status"})},

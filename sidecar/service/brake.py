@@ -84,9 +84,9 @@ class Brake:
 
     async def note_denial(self, grant: GrantId) -> None:
         """Take note of a refresh that was denied, and tell the fleet at once."""
+        self._note(self._refused, grant)
         self._decided += 1
         self._denied += 1
-        self._note(self._refused, grant)
         try:
             await self.look()
         except StoreUnavailable:

@@ -30,12 +30,12 @@ class BrakeCalls:
         self._lane = lane
         self._wait_s = wait_s
 
-    async def show(self) -> BrakeShown | Postponed | StillRunning:
+    async def show(self, *, counts: bool = True) -> BrakeShown | Postponed | StillRunning:
         """Return how the brake is, and whom it holds back; a long count is not waited for."""
         view = await self._done(self._desk.look)
         if not isinstance(view, BrakeView):
             return view
-        if view.state is BrakeState.OFF:
+        if view.state is BrakeState.OFF or not counts:
             return view, None
         counted = await self._done(self._desk.held_back)
         return view, counted if isinstance(counted, int) else None

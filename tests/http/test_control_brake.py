@@ -74,18 +74,28 @@ async def test_each_state_of_the_brake_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "limit"), [(None, USUAL_LIMIT), ({}, USUAL_LIMIT), ({"limit": 250}, 250)]
+    ("body", "limit"), [({}, USUAL_LIMIT), ({"limit": None}, USUAL_LIMIT), ({"limit": 250}, 250)]
 )
 async def test_a_release_lets_some_grants_go(body: object, limit: int) -> None:
-    """A call without a body lets ten go, as a call with a limit lets so many."""
+    """Ten, or as many as are asked for; the answer shows the trial, and waits for no count."""
     async with running_control() as control:
         await braked(control)
         got = await control.ask("POST", "/brake/release", body=body)
 
+    assert (got.status, got.document["state"], got.document["held_back"]) == (200, "trial", None)
+    assert got.document["trial"] == {"limit": limit, "decided": 0, "denied": 0}
+
+
+async def test_a_release_without_a_body_is_answered_as_ever_and_lets_ten_go() -> None:
+    """A script of the first version goes on, with the safe number."""
+    async with running_control() as control:
+        await braked(control)
+        got = await control.ask("POST", "/brake/release")
+
     assert (got.status, got.text) == (204, "")
     trial = control.rig.store.held_back.trial
     assert trial is not None
-    assert trial.limit == limit
+    assert trial.limit == USUAL_LIMIT
     assert control.rig.store.held_back.free_until_ms == 0
 
 
@@ -100,7 +110,7 @@ async def test_all_are_released_by_whoever_knows_how_many_they_are() -> None:
     assert (wrong.status, wrong.document["reason"]) == (409, "count_differs")
     assert wrong.document["held_back"] == DOUBTED
     assert was_braked
-    assert right.status == 204
+    assert (right.status, right.document["state"]) == (200, "free")
     assert control.rig.store.held_back.free_until_ms > control.rig.store.now_ms
     assert control.rig.store.held_back.trial is None
 
@@ -162,7 +172,7 @@ async def test_a_count_that_takes_long_is_shown_later_and_releases_nothing_late(
     assert "Retry-After" in early.headers
     assert counted.document["held_back"] == DOUBTED
     assert was_braked
-    assert released.status == 204
+    assert released.status == 200
 
 
 async def test_callers_at_once_share_one_count() -> None:

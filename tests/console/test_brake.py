@@ -48,7 +48,7 @@ async def run(
 def rows(printed: Printed) -> dict[str, str]:
     """Return the table that was printed, without its heading."""
     lines = [re.split(r" {2,}", line, maxsplit=1) for line in printed.out.splitlines()[1:]]
-    return {name: value for name, value in lines}
+    return dict(lines)
 
 
 async def test_a_person_reads_whether_it_is_on_and_what_to_do(capsys: Capsys) -> None:

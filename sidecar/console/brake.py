@@ -116,7 +116,11 @@ class _Work:
             f"that Akoya refuses.\nType {held_back} to release all: "
         )
         sys.stderr.flush()
-        typed = self._asked.readline().strip()
+        try:
+            typed = self._asked.readline().strip()
+        except KeyboardInterrupt:  # the answer is no
+            typed = ""
+            sys.stderr.write("\n")
         return held_back if typed == str(held_back) else NO_NUMBER
 
     def _released(self, reply: Reply) -> int:

@@ -61,8 +61,10 @@ class FleetThrottle:
         return throttle, is_granted
 
     def _tell(self, before: Throttle, after: Throttle) -> None:
-        # Between two looks it may have been let go and pulled again.
-        if before.is_braked and after.braked_at_ms != before.braked_at_ms:
+        # Between two looks it may have been let go and pulled again; a start meets a trial.
+        was_let_go = before.is_braked and after.braked_at_ms != before.braked_at_ms
+        meets_trial = not before.revision and after.trial is not None and not after.is_braked
+        if was_let_go or meets_trial:
             is_all = after.free_until_ms > 0
             limit = 0 if is_all or after.trial is None else after.trial.limit
             self._observer.observe(BrakeReleased(limit=limit, is_all=is_all))

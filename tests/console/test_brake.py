@@ -113,6 +113,25 @@ async def test_all_are_let_go_once_a_person_typed_how_many_they_are(capsys: Caps
     assert not control.rig.store.held_back.is_braked
 
 
+async def test_an_interrupted_question_releases_nothing(
+    capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C at the number is a no, with exit code 1 and no traceback."""
+
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    asked = Terminal()
+    monkeypatch.setattr(asked, "readline", interrupt)
+    async with running_control() as control:
+        await braked(control)
+        said = await run(capsys, control, "release", "--all", asked=asked)
+
+    assert said.code == REFUSED
+    assert said.err.endswith(f"nothing was released: {DOUBTED} grants are in doubt\n")
+    assert control.rig.store.held_back.is_braked
+
+
 async def test_a_script_must_say_how_many_they_are(capsys: Capsys) -> None:
     """Where no person can be asked, --confirm is needed, and must be right."""
     async with running_control() as control:

@@ -251,6 +251,21 @@ async def test_after_the_cause_is_gone_a_release_ends_the_brake() -> None:
 
 
 @in_virtual_time
+async def test_a_sidecar_that_starts_during_a_trial_tells_it() -> None:
+    """Its metric shows the trial like that of the others."""
+    fleet = await _fleet_with(_keys(1))
+    await fleet.store.throttle(PullBrake())
+    await _brake(fleet.peers[0]).release(limit=7)
+
+    third = await fleet.peer("c")
+    await asyncio.sleep(5)
+
+    assert third.of(BrakeReleased) == [BrakeReleased(limit=7, is_all=False)]
+    assert third.of(BrakePulled) == []
+    await fleet.end()
+
+
+@in_virtual_time
 async def test_a_few_denials_in_a_trial_are_believed_and_those_beyond_its_end_as_usual() -> None:
     """A doubt of the trial whose healing time ends after it is settled by the usual rules."""
     keys = _keys(20)

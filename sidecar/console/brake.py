@@ -1,7 +1,7 @@
 """`akoya-sidecar brake`: shows the brake of a fleet, and lets some or all grants go.
 
 It says what the API says, and turns it into an exit code. Before all go, it asks how many users
-that is, so that nobody does it without having looked.
+that is, so that it is not done without a look at the cause.
 """
 
 from __future__ import annotations

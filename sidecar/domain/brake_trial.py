@@ -14,7 +14,7 @@ from typing import Final
 from sidecar.domain.record import GrantId
 
 USUAL_LIMIT: Final = 10
-"""So many grants are let go where nobody says how many."""
+"""How many grants are let go where the release does not say."""
 MOST_LIMIT: Final = 1000
 """Each grant of a trial is noted by name, so their number has a bound."""
 TRIAL_MS: Final = 86_400_000
@@ -80,7 +80,7 @@ class Trial:
         return 0 <= now_ms - self.began_at_ms < TRIAL_MS and not self.is_full
 
     def noting(self, grants: Iterable[GrantId], fate: Fate) -> Trial:
-        """Return the trial after these grants met a fate; whoever comes when it is full is late."""
+        """Return the trial after these grants met a fate; a full one takes no other grant."""
         fates = dict(self.fates)
         for grant in grants:
             known = fates.get(grant)

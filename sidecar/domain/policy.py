@@ -166,7 +166,7 @@ def horizon(
 def believed_expiry_ms(*, expires_at_ms: int, committed_at_ms: int, policy: RefreshPolicy) -> int:
     """Return until when a stored token is trusted: `max_age_s` after its commit at most.
 
-    Whoever wrote the record may have had another bound, or none.
+    The version that wrote the record may have had another bound, or none.
     """
     return min(expires_at_ms, committed_at_ms + policy.max_age_s * 1000)
 

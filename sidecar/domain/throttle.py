@@ -247,7 +247,7 @@ def _pulled(throttle: Throttle, cause: BrakeCause, now_ms: int) -> Throttle:
 
 
 def _released(throttle: Throttle, step: ReleaseBrake, now_ms: int) -> Throttle:
-    """Begin a trial; one that runs goes on, so that whoever asks twice lets no more go."""
+    """Begin a trial; one that runs goes on, so that a second release lets no more go."""
     if not throttle.is_braked:
         return throttle
     return replace(

@@ -64,7 +64,7 @@ async def test_a_quiet_server_is_asked_and_believed(hints: Hints, client: Any) -
 async def test_a_notice_with_an_odd_number_is_no_notice(
     hints: Hints, client: Any, said: bytes
 ) -> None:
-    """Whoever may publish cannot end the subscription of a fleet: the next hint is heard."""
+    """A client that may publish cannot end the subscriptions of a fleet: the next hint is heard."""
     await client.publish("notices", said)
     await client.publish("distress", GRANT)
 

@@ -386,7 +386,7 @@ def test_every_script_begins_with_its_flags_and_has_a_header() -> None:
 async def test_a_score_beyond_all_counting_is_an_instant_like_any_other(
     store: RedisTokenStore, redis_url: str, redis_prefix: str, score: str
 ) -> None:
-    """Whoever wrote it, it breaks neither the schedule nor the uses of a shard."""
+    """It breaks neither the schedule nor the uses of a shard."""
     shard = shard_of(GRANT)
     with direct(redis_url) as redis:
         redis.zadd(f"{redis_prefix}:due:{shard:02}", {GRANT: float(score)})

@@ -164,7 +164,7 @@ def test_as_many_settlements_as_were_asked_for_are_granted_and_not_one_more() ->
 
 
 def test_a_settlement_is_granted_again_if_its_answer_was_lost() -> None:
-    """Whoever asks twice, or together with others, costs one place; also the last one."""
+    """A grant that is asked for twice, or by several sidecars, costs one place."""
     throttle = on_trial(limit=2)
     throttle, first = settle(throttle, GRANTS[0])
     throttle, again = settle(throttle, GRANTS[0])
@@ -238,7 +238,7 @@ def test_the_usual_limits_rest_while_a_trial_runs() -> None:
 
 
 def test_a_second_release_does_not_let_more_go() -> None:
-    """Whoever asks twice, or hears no answer, has one trial."""
+    """An operator who asks twice, or hears no answer, has one trial."""
     throttle = after(decided(paired=1, refused=1), throttle=on_trial(limit=4))
 
     assert after(ReleaseBrake(limit=1000), at_ms=NOW + 5, throttle=throttle) == throttle

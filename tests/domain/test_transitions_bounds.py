@@ -97,7 +97,7 @@ def test_no_instant_of_a_record_keeps_a_user_waiting_for_longer_than_ten_minutes
 
     assert answer == verdict(until_ms=NOW + LONGEST_WAIT_MS)
     assert getattr(stands, field) == NOW + LONGEST_WAIT_MS
-    assert again == stands, "asked again, it does not begin anew"
+    assert again == stands, "asked again, it does not begin again"
     assert not isinstance(over, verdict)
 
 
@@ -218,7 +218,7 @@ def test_two_orders_at_once_are_one() -> None:
     assert ask(first, order()) == (first, Leased(record=first))
 
 
-def test_whoever_waits_for_an_ordered_claim_waits_for_its_end() -> None:
+def test_a_caller_that_waits_for_an_ordered_claim_waits_for_its_end() -> None:
     """A plain call meets the claim in flight, and not the backoff that the order skipped."""
     ordered, _ = ask(backing_off(), order())
     sent = after(ordered, (mark(START, THEIRS), at(100)))

@@ -99,7 +99,7 @@ async def test_a_release_without_a_body_is_answered_as_ever_and_lets_ten_go() ->
     assert control.rig.store.held_back.free_until_ms == 0
 
 
-async def test_all_are_released_by_whoever_knows_how_many_they_are() -> None:
+async def test_all_are_released_by_an_operator_who_knows_how_many_they_are() -> None:
     """A wrong number releases nothing, and the answer has the right one."""
     async with running_control() as control:
         await braked(control)

@@ -115,7 +115,7 @@ async def test_a_day_old_dump_marks_five_users_when_they_come_one_by_one() -> No
 
 @in_virtual_time
 async def test_a_person_lets_the_brake_go_and_the_rest_is_settled() -> None:
-    """Whoever looked at it may let all go: for an hour the fleet believes what Akoya says."""
+    """An operator may let all go: for an hour the fleet believes what Akoya says."""
     keys = _keys(60)
     fleet = await _fleet_with(keys)
     await _restored_a_day_later(fleet, keys)
@@ -138,7 +138,7 @@ async def test_a_person_lets_the_brake_go_and_the_rest_is_settled() -> None:
 
 @in_virtual_time
 async def test_a_release_to_see_costs_ten_users_and_the_brake_is_pulled_again() -> None:
-    """Nothing was repaired: as many users as were let go are marked, whoever asks, and no more."""
+    """Nothing was repaired: as many users as were let go are marked, and no more."""
     keys = _keys(60)
     fleet = await _fleet_with(keys)
     await _restored_a_day_later(fleet, keys)

@@ -68,7 +68,7 @@ async def test_a_year_that_an_earlier_version_wrote_costs_a_user_ten_minutes() -
 
     await asyncio.sleep(fleet.idp.life_s + 1_300)
 
-    assert fleet.record(peer).position.generation >= 1, "nobody asked for it but the schedule"
+    assert fleet.record(peer).position.generation >= 1, "only the schedule asked for it"
     fleet.store.records[grant] = replace(
         fleet.record(peer),
         not_before_ms=fleet.store.now_ms + YEAR_S * 1000,
@@ -178,7 +178,7 @@ async def test_an_order_is_obeyed_where_an_application_waits() -> None:
 
 @in_virtual_time
 async def test_orders_of_many_sidecars_are_one_in_thirty_seconds() -> None:
-    """Whoever leans on the button, on whichever sidecar, asks Akoya twice a minute."""
+    """However often an operator repeats it, on any sidecar, Akoya is asked twice a minute."""
     fleet = Fleet()
     first = await fleet.with_expired_grant()
     second = await fleet.peer("b")

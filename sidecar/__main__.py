@@ -59,13 +59,17 @@ class _PassedOn:
 
 
 def _run(environ: Environ) -> int:
+    # First of all: what follows takes a second, in which a signal must not end the process.
+    from sidecar.adapters.signals import ProcessSignals  # noqa: PLC0415 - not for help
+
+    signals = ProcessSignals.caught()
     settings = _settings(environ, told_to=sys.stderr)
     if settings is None:
         return WRONG_CONFIGURATION
     from sidecar import app  # noqa: PLC0415 - no other command needs the libraries
 
     try:
-        return app.main(settings)
+        return app.main(settings, environ=dict(environ), signals=signals)
     except Exception as error:  # noqa: BLE001 - a traceback may carry values; the place is enough
         from sidecar.telemetry.logging import name_error  # noqa: PLC0415
 
@@ -87,8 +91,13 @@ def _check_config(environ: Environ) -> int:
     settings = _settings(environ, told_to=sys.stdout)
     if settings is None:
         return WRONG_CONFIGURATION
+    from sidecar.app.files import TlsFiles, read_tls_files  # noqa: PLC0415 - as above
     from sidecar.telemetry.tracing import trouble_of  # noqa: PLC0415 - as above
 
+    files = read_tls_files(settings)
+    if not isinstance(files, TlsFiles):
+        sys.stdout.writelines(f"{problem}\n" for problem in files)
+        return WRONG_CONFIGURATION
     trouble = trouble_of(settings.traces)
     if trouble:
         sys.stdout.write(f"SIDECAR_TRACES: {trouble}\n")
@@ -164,7 +173,7 @@ def _status(argv: Sequence[str], environ: Environ) -> int:
 
 
 COMMANDS: Final = {
-    "run": _Command(does="serve until SIGTERM or SIGINT, then drain", run=_run),
+    "run": _Command(does="serve until SIGTERM, then drain; SIGHUP reads files again", run=_run),
     "check-config": _Command(
         does="print every problem of the environment, never a value", run=_check_config
     ),

@@ -16,7 +16,7 @@ import base64
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final, final
 from urllib.parse import urlencode
 
@@ -33,6 +33,7 @@ from sidecar.adapters.answer_framing import (
     unpacked,
 )
 from sidecar.adapters.idp_socket import ByteTap, claim_socket
+from sidecar.adapters.trust import client_context
 from sidecar.domain.secret import Secret
 from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply, TokenRequest
 
@@ -50,7 +51,7 @@ class HttpIdentityProvider:
     Args:
         idp_url: Scheme, host and perhaps a path prefix.
         connect_timeout_s: Bounds DNS, TCP, an egress proxy's tunnel and TLS together.
-        ca_file: Certificates to trust besides the system's.
+        tls: Whom to trust; by default the system's authorities.
         egress_proxy: URL of an HTTP proxy to go through; the environment's proxies are ignored.
     """
 
@@ -59,15 +60,16 @@ class HttpIdentityProvider:
         *,
         idp_url: str,
         connect_timeout_s: float,
-        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         egress_proxy: str | None = None,
     ) -> None:
         self._idp_url = idp_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
-        self._egress_proxy = egress_proxy
-        self._tls = ssl.create_default_context()
-        if ca_file is not None:
-            self._tls.load_verify_locations(cafile=ca_file)
+        self._way = _Way(tls=tls or client_context(None), egress_proxy=egress_proxy)
+
+    def renew(self, *, tls: ssl.SSLContext, egress_proxy: str | None) -> None:
+        """Trust `tls` and take `egress_proxy` from the next request on; safe from any thread."""
+        self._way = _Way(tls=tls, egress_proxy=egress_proxy)
 
     async def send(
         self, request: TokenRequest, *, before_send: BeforeSend, on_answer: OnAnswer
@@ -90,8 +92,9 @@ class HttpIdentityProvider:
         return work.result()
 
     async def _perform(self, request: TokenRequest, exchange: _Exchange) -> TokenReply:
+        way = self._way
         async with aiohttp.ClientSession(
-            connector=_AskingConnector(admit=exchange.admit, tls=self._tls),
+            connector=_AskingConnector(admit=exchange.admit, tls=way.tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             auto_decompress=False,
@@ -102,7 +105,7 @@ class HttpIdentityProvider:
                     f"{self._idp_url}{request.path}",
                     data=_form(request),
                     headers=_headers(request),
-                    proxy=self._egress_proxy,
+                    proxy=way.egress_proxy,
                     allow_redirects=False,
                 )
                 with contextlib.closing(response):
@@ -119,6 +122,14 @@ class HttpIdentityProvider:
                 exchange.let_go()
             await exchange.closed()
         return reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How the token service is reached, by one request from its start to its end."""
+
+    tls: ssl.SSLContext
+    egress_proxy: str | None = field(repr=False)
 
 
 class _Withheld(Exception):

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from sidecar.adapters.redis_connection import Access, pool_of_server
+from sidecar.adapters.redis_connection import Access, Entries, pool_of_server
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
 from sidecar.domain.addresses import TcpAddress
 
@@ -116,6 +116,12 @@ class ClusterTopology:
     async def listener(self) -> RedisServer:
         """Return any primary: what is published at one is heard at all."""
         return random.choice(await self.primaries())  # noqa: S311 - no secret
+
+    async def renew(self, entries: Entries) -> None:
+        """Let all connections go, and connect anew."""
+        self._access = entries.servers
+        for server in list(self._servers.values()):
+            await server.renew(entries.servers)
 
     async def close(self) -> None:
         """Let every connection go."""

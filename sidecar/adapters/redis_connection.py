@@ -7,8 +7,12 @@ what an error means. Knows no key and no script.
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, final
 
 from redis.asyncio import (
     BlockingConnectionPool,
@@ -20,8 +24,10 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from sidecar.adapters.trust import ClientCertificate, Trust
 from sidecar.domain.addresses import TcpAddress
 from sidecar.domain.store_address import Login
 
@@ -30,6 +36,89 @@ CONNECT_WITHIN_S: Final = 0.5
 FREE_CONNECTION_WITHIN_S: Final = 0.5
 CHECK_AFTER_IDLE_S: Final = 15
 MOST_CONNECTIONS: Final = 32
+MOST_HANDSHAKES: Final = 4
+"""TLS handshakes at a time for one server: each costs the loop a millisecond or two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How servers let a client in.
+
+    Attributes:
+        tls: Whom to trust; ``None``: the connections are in plain text.
+    """
+
+    tls: ssl.SSLContext | None = None
+    login: Login = field(default_factory=Login)
+    database: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """How the servers of a store let us in, and the Sentinels that know them."""
+
+    servers: Access
+    sentinels: Access
+
+
+@final
+class _Entry:
+    """How the connections of one pool get in; what changes counts from the next connection on."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._turns = asyncio.Semaphore(MOST_HANDSHAKES)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Take a turn at a handshake.
+
+        Raises:
+            RedisTimeoutError: None came up in time.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise RedisTimeoutError("no turn to connect") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
+class _LetIn:
+    """Connects with the login and the trust that its pool has at that moment.
+
+    redis-py would take both from the start of the pool, and make a context of its own for each
+    connection.
+    """
+
+    is_connected: bool
+    username: str | None
+    password: str | None
+
+    def __init__(self, *, entry: _Entry, **options: Any) -> None:
+        super().__init__(**options)
+        self._entry = entry
+
+    async def connect_check_health(
+        self,
+        check_health: bool = True,  # noqa: FBT001, FBT002 - as it is overridden
+        retry_socket_connect: bool = True,  # noqa: FBT001, FBT002 - as above
+    ) -> None:
+        """Connect, unless it is connected."""
+        if self.is_connected:
+            return
+        connector: Any = super()
+        access = self._entry.access
+        self.username, self.password = access.login.username, access.login.password
+        if access.tls is None:
+            await connector.connect_check_health(check_health, retry_socket_connect)
+            return
+        async with self._entry.turn():
+            connector.ssl_context.context = access.tls
+            await connector.connect_check_health(check_health, retry_socket_connect)
 
 
 class _EndedAsError:
@@ -51,15 +140,15 @@ class _EndedAsError:
             raise RedisConnectionError("the connection has ended") from error
 
 
-class _TcpConnection(_EndedAsError, Connection):
+class _TcpConnection(_LetIn, _EndedAsError, Connection):
     """A connection over TCP."""
 
 
-class _TlsConnection(_EndedAsError, SSLConnection):
+class _TlsConnection(_LetIn, _EndedAsError, SSLConnection):
     """A connection over TLS."""
 
 
-class _UnixConnection(_EndedAsError, UnixDomainSocketConnection):
+class _UnixConnection(_LetIn, _EndedAsError, UnixDomainSocketConnection):
     """A connection over a unix socket."""
 
 
@@ -68,61 +157,86 @@ KINDS: Final[dict[Any, type[Connection | _UnixConnection]]] = {
     UnixDomainSocketConnection: _UnixConnection,
 }
 """Of what `parse_url` chooses for a URL."""
+LOGIN: Final = frozenset({"username", "password"})
+"""Options of redis-py that an `Access` has, so that they can change."""
 
 
-def pool_of_url(url: str, *, tls_ca_file: str | None) -> BlockingConnectionPool:
+@final
+class ServerPool(BlockingConnectionPool):
+    """The connections to one server, on one event loop."""
+
+    def __init__(self, *, access: Access, **options: Any) -> None:
+        self._entry = _Entry(access)
+        super().__init__(**options, entry=self._entry)
+
+    async def renew(self, access: Access) -> None:
+        """Connect with `access` from now on; let idle connections go, the others after their use.
+
+        No call fails for it: what is idle leaves the pool before it is closed.
+        """
+        self._entry.access = access
+        idle, self._available_connections = self._available_connections, []
+        for connection in self._in_use_connections:
+            # At once: what an await lets back into the pool would stay as it is.
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # the library left it
+        closing = (connection.disconnect(nowait=True) for connection in idle)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+
+def pool_of_url(url: str, *, trust: Trust | None = None) -> ServerPool:
     """Return a pool for one server; nothing connects yet.
 
     It belongs to the first event loop that uses it.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        tls_ca_file: Certificates to trust instead of the system's, for ``rediss://``.
+        trust: Whom to trust, for ``rediss://``; by default the system's authorities.
     """
     chosen: dict[str, Any] = dict(parse_url(url))
     kind = KINDS.get(chosen.get("connection_class"), _TcpConnection)
-    chosen["connection_class"] = kind
-    if kind is _TlsConnection:
-        chosen |= _verified(tls_ca_file)
+    options = {
+        name: value
+        for name, value in chosen.items()
+        if name not in LOGIN and not name.startswith("ssl_")
+    }
+    options["connection_class"] = kind
     if kind is not _UnixConnection:
-        chosen["socket_keepalive"] = True
-    return BlockingConnectionPool(**(chosen | _fixed()))
+        options["socket_keepalive"] = True
+    return ServerPool(access=access_of_url(url, trust=trust), **(options | _fixed()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How the servers of a Sentinel service or a Cluster let a client in.
+def access_of_url(url: str, *, trust: Trust | None = None) -> Access:
+    """Return how the one server of a URL lets a client in; see `pool_of_url`.
 
-    Attributes:
-        tls_ca_file: Certificates to trust instead of the system's.
+    Raises:
+        OSError: The client certificate that the URL names cannot be used.
+        ValueError: As above.
     """
+    chosen: dict[str, Any] = dict(parse_url(url))
+    login = Login(username=chosen.get("username"), password=chosen.get("password"))
+    if chosen.get("connection_class") is not SSLConnection:
+        return Access(login=login)
+    trusted = trust or Trust()
+    if "ssl_certfile" not in chosen:
+        return Access(login=login, tls=trusted.context)
+    own = ClientCertificate(
+        certificate=chosen["ssl_certfile"],
+        key=chosen.get("ssl_keyfile"),
+        passphrase=chosen.get("ssl_password"),
+    )
+    return Access(login=login, tls=trusted.showing(own))
 
-    is_tls: bool = False
-    tls_ca_file: str | None = None
-    login: Login = field(default_factory=Login)
-    database: int = 0
 
-
-def pool_of_server(server: TcpAddress, access: Access) -> BlockingConnectionPool:
+def pool_of_server(server: TcpAddress, access: Access) -> ServerPool:
     """Return a pool for one of several servers; nothing connects yet."""
     chosen: dict[str, Any] = {
         "host": server.host,
         "port": server.port,
         "db": access.database,
-        "username": access.login.username,
-        "password": access.login.password,
         "socket_keepalive": True,
-        "connection_class": _TlsConnection if access.is_tls else _TcpConnection,
+        "connection_class": _TcpConnection if access.tls is None else _TlsConnection,
     }
-    if access.is_tls:
-        chosen |= _verified(access.tls_ca_file)
-    return BlockingConnectionPool(**(chosen | _fixed()))
-
-
-def _verified(tls_ca_file: str | None) -> dict[str, Any]:
-    """What a URL cannot weaken: the certificate is checked, and the name in it."""
-    checked: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-    return checked if tls_ca_file is None else checked | {"ssl_ca_certs": tls_ca_file}
+    return ServerPool(access=access, **(chosen | _fixed()))
 
 
 def _fixed() -> dict[str, Any]:

@@ -103,3 +103,8 @@ async def _hashes_at(keys: Sequence[bytes], topology: Topology) -> Found:
         if fields:
             found.append((key, fields))
     return found
+
+
+def escaped(text: str) -> str:
+    """Return a pattern of a scan that matches this very text."""
+    return re.sub(r"([*?\[\]^\\-])", r"\\\1", text)

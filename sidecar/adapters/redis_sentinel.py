@@ -16,7 +16,7 @@ from typing import Any, Final, final
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from sidecar.adapters.redis_connection import Access, pool_of_server
+from sidecar.adapters.redis_connection import Access, Entries, pool_of_server
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
 from sidecar.domain.addresses import TcpAddress
 
@@ -73,6 +73,14 @@ class SentinelTopology:
     async def listener(self) -> RedisServer:
         """Return the primary, which publishes everything; let go when it is primary no more."""
         return await self._current()
+
+    async def renew(self, entries: Entries) -> None:
+        """Let all connections go, and connect anew."""
+        self._access = entries.servers
+        for sentinel in self._sentinels:
+            await sentinel.renew(entries.sentinels)
+        if self._primary is not None:
+            await self._primary.renew(entries.servers)
 
     async def close(self) -> None:
         """Let every connection go."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
@@ -22,6 +22,8 @@ from redis.exceptions import (
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
+
+from sidecar.adapters.redis_connection import Access, ServerPool
 
 Word = str | bytes | int
 Asked = tuple[str, tuple[Word, ...]]
@@ -52,7 +54,7 @@ class RedisServer:
 
     def __init__(
         self,
-        pool: BlockingConnectionPool,
+        pool: ServerPool,
         *,
         on_trouble: Callable[[], None] = _ignored,
     ) -> None:
@@ -72,6 +74,10 @@ class RedisServer:
                 pipeline.execute_command(*words)
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
             return answers
+
+    async def renew(self, access: Access) -> None:
+        """Connect with `access` from now on; no call that runs is cut short."""
+        await self._pool.renew(access)
 
     async def close(self) -> None:
         """Let every connection go, also one that waits for an answer."""

@@ -33,12 +33,13 @@ from sidecar.adapters.cancellation import cancellation_heeded
 from sidecar.adapters.redis_cluster import ClusterTopology
 from sidecar.adapters.redis_codec import RecordUnreadable, decode
 from sidecar.adapters.redis_hints import hints_of
-from sidecar.adapters.redis_scan import page_of_hashes
+from sidecar.adapters.redis_scan import escaped, page_of_hashes
 from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
 from sidecar.adapters.redis_server import RedisServer
 from sidecar.adapters.redis_throttle import answer_of, arguments_of
-from sidecar.adapters.redis_topology import topology_of
-from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
+from sidecar.adapters.redis_topology import entries_of, topology_of
+from sidecar.adapters.redis_verdicts import ReplyUnreadable, feed_entry_of, verdict_of
+from sidecar.adapters.trust import Trust
 from sidecar.domain.bounds import LARGEST_NUMBER
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
@@ -71,19 +72,20 @@ class RedisTokenStore:
         prefix: str,
         observer: Observer,
         clock: Clock,
-        tls_ca_file: str | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        """Connect to nothing yet.
+        """Connect to nothing yet; over TLS trust `trust`, by default the system's authorities.
 
         Raises:
             ValueError: The form of the URL is unknown.
         """
-        self._topology = topology_of(url, tls_ca_file=tls_ca_file)
+        self._topology = topology_of(url, trust=trust)
         self._prefix = prefix
         self._observer = observer
         self._clock = clock
         self._scripts = load_scripts()
         self._closed = asyncio.Event()
+        self._renewed = asyncio.Event()
 
     async def read(self, grant: GrantId) -> GrantRecord | None:
         """Return the record, or ``None``."""
@@ -124,7 +126,7 @@ class RedisTokenStore:
     ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
         """Return about `limit` records, perhaps none, and the next cursor."""
         async with self._asked(StoreOperation.SCAN):
-            pattern = self._key_of("*", prefix=_escaped(self._prefix))
+            pattern = self._key_of("*", prefix=escaped(self._prefix))
             following, found = await page_of_hashes(
                 self._topology, cursor, pattern=pattern, limit=limit
             )
@@ -256,7 +258,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.EVENTS):
             start = f"({cursor}" if CURSOR.fullmatch(cursor) else "-"
             entries = await self._ask("XRANGE", self._feed, start, "+", "COUNT", limit)
-            return tuple(_feed_entry(at, fields) for at, fields in entries)
+            return tuple(feed_entry_of(at, fields) for at, fields in entries)
 
     async def call_fleet(self, grant: GrantId) -> None:
         """Ask every peer to offer its newest pair of this grant."""
@@ -269,7 +271,12 @@ class RedisTokenStore:
         while not self._closed.is_set():
             with suppress(*FOREIGN):  # a hint is never relied on; what was missed is polled for
                 server = await self._topology.listener()
-                hints = hints_of(server.client, notices=self._notices, distress=self._distress)
+                hints = hints_of(
+                    server.client,
+                    notices=self._notices,
+                    distress=self._distress,
+                    is_over=self._renewed.is_set,
+                )
                 async with aclosing(hints):
                     async for hint in hints:
                         wait_s = FIRST_WAIT_S
@@ -278,6 +285,17 @@ class RedisTokenStore:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def renew(self, *, url: str, trust: Trust) -> None:
+        """Log in to the same servers as `url` says, and trust `trust`, from now on.
+
+        Idle connections go at once, others after the call that they serve, and the subscription
+        within seconds. Call it on the loop of this store.
+        """
+        entries = entries_of(url, trust=trust)
+        self._renewed.set()
+        self._renewed = asyncio.Event()
+        await self._topology.renew(entries)
 
     async def inspect(self) -> tuple[redis_inspection.StoreAdvice, ...]:
         """Return what an operator should change in the store; empty if nothing."""
@@ -380,20 +398,3 @@ def _scores(instants: Mapping[GrantId, int]) -> Iterator[Argument]:
 def _instant(score: bytes) -> int:
     """Return a score as an instant; of one that is infinite, as far as the scripts can count."""
     return int(max(-LARGEST_NUMBER, min(float(score), LARGEST_NUMBER)))
-
-
-def _escaped(prefix: str) -> str:
-    return re.sub(r"([*?\[\]^\\-])", r"\\\1", prefix)
-
-
-def _feed_entry(cursor: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
-    try:
-        return FeedEntry(
-            cursor=cursor.decode(),
-            grant=GrantId(fields[b"grant"].decode()),
-            state=GrantState(fields[b"state"].decode()),
-            reason=fields[b"reason"].decode(),
-            at_ms=int(cursor.partition(b"-")[0]),
-        )
-    except (KeyError, ValueError):
-        raise ReplyUnreadable("an entry of the feed cannot be read") from None

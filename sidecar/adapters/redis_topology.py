@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol, assert_never, final
 
 from sidecar.adapters.redis_cluster import ClusterTopology
-from sidecar.adapters.redis_connection import Access, pool_of_url
+from sidecar.adapters.redis_connection import Access, Entries, access_of_url, pool_of_url
 from sidecar.adapters.redis_sentinel import SentinelTopology
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
+from sidecar.adapters.trust import Trust
 from sidecar.domain.store_address import (
     ClusterNodes,
     OneServer,
@@ -54,6 +55,10 @@ class Topology(Protocol):
         """Return a server at which every published message is heard."""
         ...
 
+    async def renew(self, entries: Entries) -> None:
+        """Connect so from now on; connections go as soon as no call uses them."""
+        ...
+
     async def close(self) -> None:
         """Let every connection go."""
         ...
@@ -89,36 +94,59 @@ class SingleTopology:
         """Return the server."""
         return self._server
 
+    async def renew(self, entries: Entries) -> None:
+        """Let the server's connections go, and connect anew."""
+        await self._server.renew(entries.servers)
+
     async def close(self) -> None:
         """Let every connection go."""
         await self._server.close()
 
 
-def topology_of(url: str, *, tls_ca_file: str | None) -> Topology:
+def entries_of(url: str, *, trust: Trust | None) -> Entries:
+    """Return how the servers that a URL names let us in.
+
+    Raises:
+        OSError: The URL names a client certificate that cannot be used.
+        ValueError: As above.
+    """
+    address = parse_store_address(url)
+    match address:
+        case OneServer():
+            access = access_of_url(url, trust=trust)
+            return Entries(servers=access, sentinels=access)
+        case SentinelService():
+            tls = (trust or Trust()).context if address.is_tls else None
+            return Entries(
+                servers=Access(tls=tls, login=address.login, database=address.database),
+                sentinels=Access(tls=tls, login=address.sentinel_login),
+            )
+        case ClusterNodes():
+            tls = (trust or Trust()).context if address.is_tls else None
+            access = Access(tls=tls, login=address.login)
+            return Entries(servers=access, sentinels=access)
+        case _:
+            assert_never(address)
+
+
+def topology_of(url: str, *, trust: Trust | None) -> Topology:
     """Return the servers that a URL names; nothing connects yet.
 
     Raises:
         ValueError: It names none; the message shows nothing of it.
     """
-    address = parse_store_address(url)
+    address, entries = parse_store_address(url), entries_of(url, trust=trust)
     match address:
         case OneServer():
-            return SingleTopology(RedisServer(pool_of_url(url, tls_ca_file=tls_ca_file)))
+            return SingleTopology(RedisServer(pool_of_url(url, trust=trust)))
         case SentinelService():
-            access = Access(
-                is_tls=address.is_tls,
-                tls_ca_file=tls_ca_file,
-                login=address.login,
-                database=address.database,
-            )
-            asking = Access(
-                is_tls=address.is_tls, tls_ca_file=tls_ca_file, login=address.sentinel_login
-            )
             return SentinelTopology(
-                sentinels=address.sentinels, asking=asking, service=address.service, access=access
+                sentinels=address.sentinels,
+                asking=entries.sentinels,
+                service=address.service,
+                access=entries.servers,
             )
         case ClusterNodes():
-            access = Access(is_tls=address.is_tls, tls_ca_file=tls_ca_file, login=address.login)
-            return ClusterTopology(nodes=address.nodes, access=access)
+            return ClusterTopology(nodes=address.nodes, access=entries.servers)
         case _:
             assert_never(address)

@@ -10,7 +10,8 @@ from typing import Any
 
 from sidecar.adapters.redis_codec import decode_flat
 from sidecar.domain import commands
-from sidecar.domain.record import GrantState, RunId
+from sidecar.domain.notices import FeedEntry
+from sidecar.domain.record import GrantId, GrantState, RunId
 
 
 class ReplyUnreadable(ValueError):
@@ -107,3 +108,21 @@ def _state(value: bytes) -> GrantState:
         return GrantState(value.decode())
     except ValueError as error:
         raise ReplyUnreadable("a script of the store named an unknown state") from error
+
+
+def feed_entry_of(cursor: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
+    """Return one entry of the feed.
+
+    Raises:
+        ReplyUnreadable: It is none.
+    """
+    try:
+        return FeedEntry(
+            cursor=cursor.decode(),
+            grant=GrantId(fields[b"grant"].decode()),
+            state=GrantState(fields[b"state"].decode()),
+            reason=fields[b"reason"].decode(),
+            at_ms=int(cursor.partition(b"-")[0]),
+        )
+    except (KeyError, ValueError):
+        raise ReplyUnreadable("an entry of the feed cannot be read") from None

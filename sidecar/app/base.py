@@ -14,6 +14,7 @@ from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.system import SystemClock, SystemEntropy
+from sidecar.adapters.trust import Trust
 from sidecar.domain.policy import ProbePolicy, ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer, Tracer
@@ -32,6 +33,7 @@ class Base:
     """What both sides of the sidecar, the serving one and the lane, are built on."""
 
     settings: Settings
+    trust: Trust
     times: ProtocolTimes
     schedule: Schedule
     clock: Clock
@@ -50,7 +52,7 @@ class Base:
         return self.schedule.policy
 
     @classmethod
-    def build(cls, settings: Settings, times: ProtocolTimes) -> Self:
+    def build(cls, settings: Settings, times: ProtocolTimes, *, trust: Trust) -> Self:
         """Build the base.
 
         Raises:
@@ -70,6 +72,7 @@ class Base:
         board = StatusBoard(behind=telemetry, clock=clock)
         return cls(
             settings=settings,
+            trust=trust,
             times=times,
             schedule=Schedule(policy=_policy(settings), times=times),
             clock=clock,
@@ -85,17 +88,19 @@ class Base:
 
     def new_store(self) -> RedisTokenStore:
         """Return a store of its own for one event loop."""
-        return store_of(self.settings, observer=self.observer, clock=self.clock)
+        return store_of(self.settings, trust=self.trust, observer=self.observer, clock=self.clock)
 
 
-def store_of(settings: Settings, *, observer: Observer, clock: Clock) -> RedisTokenStore:
+def store_of(
+    settings: Settings, *, trust: Trust, observer: Observer, clock: Clock
+) -> RedisTokenStore:
     """Return the store of these settings; nothing connects yet."""
     return RedisTokenStore(
         url=settings.redis_url.reveal(),
         prefix=settings.redis_prefix,
         observer=observer,
         clock=clock,
-        tls_ca_file=settings.ca_file,
+        trust=trust,
     )
 
 

@@ -830,6 +830,51 @@ class ConfigurationWarned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloaded:
+    """SIGHUP: what comes from files was read again, and counts from now on.
+
+    Attributes:
+        changed: Variables whose content differs from before, separated by commas; no values.
+        restart_needed: Those that differ and count only after a restart.
+    """
+
+    event: ClassVar[str] = "configuration.reloaded"
+
+    changed: str
+    restart_needed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloadRefused:
+    """SIGHUP: something that was read again cannot be used, so everything stays as it was.
+
+    Attributes:
+        variables: What is wrong, separated by commas.
+        advice: Each of them again, with what is wrong with it; no values.
+    """
+
+    event: ClassVar[str] = "configuration.reload_refused"
+
+    variables: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalIgnored:
+    """A signal came that means nothing to a sidecar; without this it would have ended it.
+
+    Attributes:
+        signal: Its name.
+        times: How often it came since this was last told; told at most once a minute.
+    """
+
+    event: ClassVar[str] = "signal.ignored"
+
+    signal: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFailed:
     """A fault of the sidecar itself, caught at the outermost edge of a piece of work.
 
@@ -898,5 +943,8 @@ Event = (
     | LifecycleDraining
     | LifecycleStopped
     | ConfigurationWarned
+    | ConfigurationReloaded
+    | ConfigurationReloadRefused
+    | SignalIgnored
     | WorkFailed
 )

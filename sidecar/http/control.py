@@ -127,6 +127,10 @@ class ControlApi:
         )
         self.runner = web.ServerRunner(server)
 
+    def renew_keys(self, keys: Mapping[str, Secret]) -> None:
+        """Let in whoever shows one of `keys`, from the next call on each connection."""
+        self._keys.replace(keys)
+
     @property
     def in_flight(self) -> int:
         """Calls between their start and their end."""

@@ -85,12 +85,13 @@ class Proxy:
         self._exchange = Exchange(
             upstream=upstream, ports=ports, policy=RetryPolicy(retries=options.upstream_retries)
         )
+        self._client_keys = AccessKeys(keys=options.client_keys)
         self._admission = Admission(
             user_header=options.user_header,
             methods=options.methods,
             max_request_bytes=options.max_request_bytes,
             max_header_bytes=options.max_header_bytes,
-            client_keys=AccessKeys(keys=options.client_keys),
+            client_keys=self._client_keys,
         )
         self._allow = ", ".join(sorted(options.methods))
         self._doorway = Doorway(most=options.max_in_flight)
@@ -104,6 +105,10 @@ class Proxy:
                 keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
             ),
         )
+
+    def renew_keys(self, keys: Mapping[str, Secret]) -> None:
+        """Let in whoever shows one of `keys`, from the next request on each connection."""
+        self._client_keys.replace(keys)
 
     @property
     def in_flight(self) -> int:

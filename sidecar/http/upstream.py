@@ -12,7 +12,9 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import Final, Protocol, final
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -155,8 +157,6 @@ class Upstream:
 
     def __init__(self, *, options: UpstreamOptions) -> None:
         url = URL(options.url)
-        is_tls = url.scheme == "https"
-        proxy = options.egress_proxy if is_tls else None
         self._loop = asyncio.get_running_loop()
         self._timeout = aiohttp.ClientTimeout(
             connect=options.connect_timeout_s, sock_read=options.timeout_s
@@ -166,20 +166,40 @@ class Upstream:
             limit=0,
             keepalive_timeout=options.keepalive_s,
             ttl_dns_cache=30,
-            ssl=options.tls or True,
         )
-        # Never sent: it only tells the connector where to connect, for every request alike.
-        self._where = aiohttp.ClientRequest(
-            "GET",
-            url.origin(),
-            loop=self._loop,
-            ssl=options.tls or True,
-            proxy=None if proxy is None else URL(proxy),
-        )
+        self._where = self._where_by(url, tls=options.tls, egress_proxy=options.egress_proxy)
+        self._idle: WeakSet[ResponseHandler] = WeakSet()
         self._host_line = b"Host: " + self._where.headers["Host"].encode() + b"\r\n"
         self._root = url.raw_path.rstrip("/")
         # Sends that outlive the wait for their answer; each is ended by its answer's `close`.
         self._sends: set[asyncio.Task[None]] = set()
+
+    def renew(self, *, tls: ssl.SSLContext, egress_proxy: str | None) -> None:
+        """Connect so from now on: idle connections close at once, others after their exchange."""
+        self._where = self._where_by(self._where.url, tls=tls, egress_proxy=egress_proxy)
+        for protocol in list(self._idle):
+            protocol.close()
+        self._idle.clear()
+
+    def _where_by(
+        self, url: URL, *, tls: ssl.SSLContext | None, egress_proxy: str | None
+    ) -> aiohttp.ClientRequest:
+        """Return what tells the connector where to connect; it is never sent."""
+        proxy = egress_proxy if url.scheme == "https" else None
+        return aiohttp.ClientRequest(
+            "GET",
+            url.origin(),
+            loop=self._loop,
+            ssl=tls or True,
+            proxy=None if proxy is None else URL(proxy),
+        )
+
+    def _given_back(self, protocol: ResponseHandler, where: aiohttp.ClientRequest) -> None:
+        """Note that an exchange is over; what connected in a former way is not used again."""
+        if where is self._where:
+            self._idle.add(protocol)
+        else:
+            protocol.force_close()
 
     async def close(self) -> None:
         """Close every connection, running exchanges included."""
@@ -194,8 +214,9 @@ class Upstream:
         that is safe to repeat is sent once more, on another connection.
         """
         while True:
+            where = self._where
             try:
-                connection = await self._connector.connect(self._where, [], self._timeout)
+                connection = await self._connector.connect(where, [], self._timeout)
             except (TimeoutError, aiohttp.ClientError, OSError):
                 return UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
             protocol = connection.protocol
@@ -203,6 +224,8 @@ class Upstream:
                 # Something came in while it lay in the pool: it must not answer this request.
                 connection.close()
                 continue
+            self._idle.discard(protocol)
+            connection.add_callback(partial(self._given_back, protocol, where))
             is_pooled = protocol.read_timeout is not None
             answer = await self._exchange(question, connection=connection, protocol=protocol)
             if (

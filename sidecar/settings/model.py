@@ -330,7 +330,10 @@ class Settings:
     )
     ca_file: ReadableFile | None = field(
         default=None,
-        metadata=meaning("CA certificates (PEM) for the token service, the data APIs and Redis."),
+        metadata=meaning(
+            "CA certificates (PEM) that the token service, the data APIs and Redis must have, "
+            "instead of the system's."
+        ),
     )
     egress_proxy: EgressUrl | None = field(
         default=None,

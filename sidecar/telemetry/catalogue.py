@@ -309,6 +309,14 @@ GRANTS: Final = _gauge(
 LOOP_LAG: Final = _histogram(
     "sidecar_event_loop_lag_seconds", "How late the event loop ran a timer.", FINE_BUCKETS
 )
+RELOAD_SUCCESSFUL: Final = _gauge(
+    "sidecar_config_last_reload_successful",
+    "Whether the last SIGHUP was taken up; 0: everything stayed as it was. 1 from the start.",
+)
+RELOAD_SUCCEEDED_AT: Final = _gauge(
+    "sidecar_config_last_reload_success_timestamp_seconds",
+    "When files were last read and taken up, by the start or by a SIGHUP.",
+)
 WORK_FAILURES: Final = _counter(
     "sidecar_work_failures_total", "Faults of the sidecar itself. Report any."
 )

@@ -83,6 +83,11 @@ LINES: Final[dict[type[Event], Line]] = {
     events.LifecycleDraining: Line(level=Level.INFO),
     events.LifecycleStopped: Line(level=Level.INFO, unless="warning unless `drained`"),
     events.ConfigurationWarned: Line(level=Level.WARNING),
+    events.ConfigurationReloaded: Line(
+        level=Level.INFO, unless="warning where `restart_needed` is not empty"
+    ),
+    events.ConfigurationReloadRefused: Line(level=Level.ERROR),
+    events.SignalIgnored: Line(level=Level.WARNING),
     events.WorkFailed: Line(level=Level.ERROR),
 }
 
@@ -123,6 +128,8 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING
         case events.PairCommitted(is_gap=True) | events.LifecycleStopped(drained=False):
             return Level.WARNING
+        case events.ConfigurationReloaded():
+            return Level.WARNING if event.restart_needed else line.level
         case events.ClientSecretRead(is_usable=False):
             return Level.ERROR
         case _:

@@ -115,6 +115,15 @@ class Metrics:
         self.spool_failures = Counts(catalogue.SPOOL_FAILURES, registry)
         self.grants = AllOrNone(catalogue.GRANTS, registry)
         self.loop_lag = Spans(catalogue.LOOP_LAG, registry)
+        self.reload_successful = Levels(catalogue.RELOAD_SUCCESSFUL, registry)
+        self.reload_succeeded_at = Levels(catalogue.RELOAD_SUCCEEDED_AT, registry)
+        self.note_reload(is_taken=True)
+
+    def note_reload(self, *, is_taken: bool) -> None:
+        """Tell whether the files were taken up that were read just now, by a start or a reload."""
+        self.reload_successful.set(int(is_taken))
+        if is_taken:
+            self.reload_succeeded_at.set_to_now()
 
     def admit_provider(self, provider: str) -> str:
         """Return the label of a provider that has a grant, with all its series begun."""

@@ -82,6 +82,9 @@ ProcessEvent = (
     | ev.LifecycleDraining
     | ev.LifecycleStopped
     | ev.ConfigurationWarned
+    | ev.ConfigurationReloaded
+    | ev.ConfigurationReloadRefused
+    | ev.SignalIgnored
     | ev.WorkFailed
 )
 
@@ -309,11 +312,15 @@ class TelemetryObserver:
                 self._metrics.mends.add_many(event.entries, Mend.SPOOL_RESEALED)
             case ev.LoopLagged():
                 self._metrics.loop_lag.observe(event.lag_s)
+            case ev.ConfigurationReloaded():
+                self._metrics.note_reload(is_taken=True)
+            case ev.ConfigurationReloadRefused():
+                self._metrics.note_reload(is_taken=False)
             case ev.WorkFailed():
                 self._metrics.work_failures.add()
             case ev.LifecycleListening() | ev.LifecycleReady() | ev.LifecycleDraining():
                 pass
-            case ev.LifecycleStopped() | ev.ConfigurationWarned():
+            case ev.LifecycleStopped() | ev.ConfigurationWarned() | ev.SignalIgnored():
                 pass
             case _:
                 assert_never(event)

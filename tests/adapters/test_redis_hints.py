@@ -23,7 +23,7 @@ Hints = AsyncGenerator[Notice | Distress | None]
 
 @pytest.fixture
 async def client(redis_server: RedisServer) -> AsyncIterator[Any]:
-    pool = pool_of_url(redis_server.unix_url, tls_ca_file=None)
+    pool = pool_of_url(redis_server.unix_url)
     yield Redis(connection_pool=pool)
     await pool.disconnect()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sidecar import app
 from sidecar.adapters.file_spool import FileSpool
+from sidecar.adapters.signals import ProcessSignals
 from sidecar.adapters.system import SystemClock
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.spooled import PairReceived, SpoolEntry
@@ -31,12 +32,16 @@ def main(spec: dict[str, Any]) -> int:
         _set_wall_clock(spec["clock_ahead_s"])
     if "stops_at" in spec:
         Failpoints(spec["stops_at"]).install()
-    settings = load(os.environ)  # noqa: TID251 - this is the command line of the test process
+    environ = dict(os.environ)  # noqa: TID251 - this is the command line of the test process
+    signals = ProcessSignals.caught()
+    settings = load(environ)
     if not isinstance(settings, Settings):
         for problem in settings:
             sys.stderr.write(f"{problem}\n")
         return 78
-    return app.main(settings, ProtocolTimes(**spec.get("times", {})))
+    return app.main(
+        settings, ProtocolTimes(**spec.get("times", {})), environ=environ, signals=signals
+    )
 
 
 def _die_once_a_pair_is_on_disk() -> None:

@@ -23,6 +23,7 @@ from redis.asyncio import (
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
@@ -38,6 +39,9 @@ CHECK_AFTER_IDLE_S: Final = 15
 MOST_CONNECTIONS: Final = 32
 MOST_HANDSHAKES: Final = 4
 """TLS handshakes at a time for one server: each costs the loop a millisecond or two."""
+
+NAMED_AS: Final = DriverInfo()
+"""What `CLIENT LIST` shows; made once, since redis-py looks its version up on the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +248,7 @@ def _fixed() -> dict[str, Any]:
     return {
         "protocol": 2,
         "decode_responses": False,
+        "driver_info": NAMED_AS,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": ANSWER_WITHIN_S,

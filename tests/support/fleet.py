@@ -38,7 +38,11 @@ LISTENING = re.compile(
 
 @dataclass(kw_only=True)
 class FleetPlace:
-    """Where sidecars of one fleet find each other."""
+    """Where sidecars of one fleet find each other.
+
+    Attributes:
+        spec: More of what only tests may choose; see `sidecar_main`.
+    """
 
     directory: Path
     redis_url: str
@@ -46,6 +50,7 @@ class FleetPlace:
     sandbox: Sandbox
     times: Mapping[str, float] = field(default_factory=dict[str, float])
     environ: Mapping[str, str] = field(default_factory=dict[str, str])
+    spec: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @final
@@ -66,6 +71,7 @@ class SidecarProcess:
             "times": dict(place.times),
             "dies_after": dies_after,
             "clock_ahead_s": clock_ahead_s,
+            **place.spec,
         }
         self._log_path = place.directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -22,10 +22,12 @@ class Turns:
     Attributes:
         longest_s: CPU time of the thread between two ticks, each the first thing of a turn.
         ticks: How many there were.
+        told: Told each turn.
     """
 
     longest_s: float = 0.0
     ticks: int = 0
+    told: Callable[[float], None] | None = None
     _last_s: float = 0.0
     _handle: asyncio.TimerHandle | None = None
 
@@ -33,7 +35,10 @@ class Turns:
         """Measure up to now, and come again soon."""
         now_s = time.thread_time()
         if self.ticks:
-            self.longest_s = max(self.longest_s, now_s - self._last_s)
+            turn_s = now_s - self._last_s
+            self.longest_s = max(self.longest_s, turn_s)
+            if self.told is not None:
+                self.told(turn_s)
         self.ticks += 1
         self._last_s = time.thread_time()
         self._handle = asyncio.get_running_loop().call_later(TICK_S, self.tick)
@@ -45,9 +50,9 @@ class Turns:
 
 
 @contextmanager
-def measured_turns() -> Generator[Turns]:
+def measured_turns(told: Callable[[float], None] | None = None) -> Generator[Turns]:
     """Measure the turns of the running loop while the block lasts."""
-    turns = Turns()
+    turns = Turns(told=told)
     turns.tick()
     try:
         yield turns

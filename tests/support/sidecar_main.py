@@ -9,23 +9,41 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pytest
 
 from sidecar import app
 from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.signals import ProcessSignals
 from sidecar.adapters.system import SystemClock
+from sidecar.app.serving_side import ServingSide
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.spooled import PairReceived, SpoolEntry
+from sidecar.service.reconciler import Reconciler
 from sidecar.settings import Settings, load
 from tests.support.failpoints import Failpoints
+from tests.support.loop_turns import measured_turns
+from tests.support.stores import have_patience
+
+LONG_TURN_S: Final = 0.005
 
 
 def main(spec: dict[str, Any]) -> int:
     """Run a sidecar on the process environment.
 
-    ``spec``: ``times``, ``dies_after``, ``clock_ahead_s`` and ``stops_at``.
+    ``spec``: ``times``, ``dies_after``, ``clock_ahead_s``, ``stops_at``, ``loop`` (``asyncio``
+    where uvloop is not wanted), ``tells_turns`` (both loops tell their long turns) and
+    ``is_patient`` (an answer of the store may take as long as a busy machine needs).
     """
+    if spec.get("loop") == "asyncio":
+        sys.modules["uvloop"] = None  # type: ignore[assignment]  # so that importing it fails
+    if spec.get("is_patient"):
+        have_patience(pytest.MonkeyPatch())
+    if spec.get("tells_turns"):
+        _tell_turns()
     if spec.get("dies_after") == "spooled":
         _die_once_a_pair_is_on_disk()
     if spec.get("clock_ahead_s"):
@@ -42,6 +60,26 @@ def main(spec: dict[str, Any]) -> int:
     return app.main(
         settings, ProtocolTimes(**spec.get("times", {})), environ=environ, signals=signals
     )
+
+
+def _tell_turns() -> None:
+    """Write a line of each turn of a loop that took its thread long, in CPU time."""
+
+    def measured(name: str, work: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        def tell(turn_s: float) -> None:
+            if turn_s > LONG_TURN_S:
+                line = {"event": "test.turn", "loop": name, "at_s": time.time(), "cpu_s": turn_s}  # noqa: TID251 - compared with the test's
+                sys.stdout.write(f"{json.dumps(line)}\n")
+                sys.stdout.flush()
+
+        async def run(*args: Any) -> None:
+            with measured_turns(tell):
+                await work(*args)
+
+        return run
+
+    ServingSide.keep = measured("serving", ServingSide.keep)  # type: ignore[assignment,method-assign]
+    Reconciler.run = measured("lane", Reconciler.run)  # type: ignore[assignment,method-assign]
 
 
 def _die_once_a_pair_is_on_disk() -> None:

@@ -27,6 +27,7 @@ from sidecar.settings.loading import variable_of
 from sidecar.settings.rereading import Changes, changes_between
 
 READ_WITHIN_S: Final = 30.0
+ENDS_WITHIN_S: Final = 2.0
 TRIES: Final = 3
 TRY_AGAIN_S: Final = 0.2
 
@@ -202,7 +203,11 @@ async def _tried(reading: _Reading, renewed: Renewed) -> _Reading | Sequence[Pro
 
 
 async def _aside(work: Callable[[], ResultT]) -> ResultT:
-    """Return the result of `work`, done in a thread that is left alone if nobody waits for it."""
+    """Return the result of `work`, done in a thread of its own.
+
+    Cancelled, it waits for the thread for a moment only: a read may hang for ever, but OpenSSL must
+    not be at work where the process ends beside it.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[ResultT] = loop.create_future()
 
@@ -224,5 +229,13 @@ async def _aside(work: Callable[[], ResultT]) -> ResultT:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(told, result, failed)
 
-    threading.Thread(target=run, name="reload", daemon=True).start()
-    return await done
+    thread = threading.Thread(target=run, name="reload", daemon=True)
+    thread.start()
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done], timeout=ENDS_WITHIN_S)
+        if done.done():
+            done.exception()
+            thread.join(ENDS_WITHIN_S)
+        raise

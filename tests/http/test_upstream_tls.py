@@ -143,6 +143,39 @@ async def test_an_egress_proxy_sees_a_tunnel_and_nothing_in_it() -> None:
     )
 
 
+async def test_with_other_authorities_idle_connections_go_and_running_exchanges_end_as_they_began(
+) -> None:
+    """What was connected under former authorities serves no request that comes after them."""
+    authority = trustme.CA()
+    async with tls_upstream(authority) as there:
+        there.script[:] = [answer(b"sealed"), answer(b"sealed"), answer(b"sealed")]
+        options = UpstreamOptions(url=f"https://127.0.0.1:{there.port}", tls=trusting(authority))
+        async with asking(options) as upstream:
+            running, idle = [await upstream.ask(QUESTION) for _ in range(2)]
+            assert isinstance(running, UpstreamAnswer)
+            assert isinstance(idle, UpstreamAnswer)
+            await idle.body.read()
+            idle.close()
+
+            upstream.renew(tls=trusting(trustme.CA()), egress_proxy=None)
+            refused = await upstream.ask(QUESTION)
+            body = await running.body.read()
+            running.close()
+            refused_again = await upstream.ask(QUESTION)
+            upstream.renew(tls=trusting(authority), egress_proxy=None)
+            accepted = await upstream.ask(QUESTION)
+            assert isinstance(accepted, UpstreamAnswer)
+            accepted.close()
+            await until(
+                lambda: sum(each.is_closed for each in there.connections) == 2,
+                within_s=5,
+                what="the former connections to close",
+            )
+
+    assert refused == refused_again == UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
+    assert body == b"sealed"
+
+
 @pytest.mark.parametrize("root", ["/prefix", "/prefix/"])
 async def test_a_root_with_a_path_is_put_before_every_target(root: str) -> None:
     """The upstream may live below a path; the target follows it octet for octet."""

@@ -235,3 +235,22 @@ def _as(redis: TlsRedis, password: str) -> str:
 
 def _is_blocked(client: Any) -> bool:
     return any(each["cmd"] == "blpop" for each in client.client_list())
+
+
+@pytest.mark.parametrize("form", ["redis_url", "sentinel_url", "cluster_url"])
+async def test_every_form_of_a_store_lets_its_idle_connections_go(
+    form: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One server, Sentinels and a Cluster: the next command comes over a connection of its own."""
+    have_patience(monkeypatch)
+    url: str = request.getfixturevalue(form)
+    store = store_at(url)
+    topology: Any = store._topology
+    former = [await topology.ask("k", "CLIENT ID") for _ in range(2)]
+
+    await store.renew(url=url, trust=Trust())
+    newer = [await topology.ask("k", "CLIENT ID") for _ in range(2)]
+
+    await store.close()
+    assert former[0] == former[1]
+    assert newer[0] == newer[1] != former[0]

@@ -88,9 +88,12 @@ async def test_what_stops_a_sidecar_drains_it_whatever_comes_meanwhile(
 
     sidecar.signal(number)
     await until(lambda: "lifecycle.draining" in sidecar.events, within_s=30, what="the drain")
-    while sidecar.is_running:
+
+    def hails() -> bool:
         sidecar.signal(signal.SIGHUP)
-        await asyncio.sleep(0.002)  # the next of the hail
+        return not sidecar.is_running
+
+    await until(hails, within_s=40, what="the end")
 
     stopped = next(line for line in sidecar.log if line["event"] == "lifecycle.stopped")
     assert await sidecar.ended() == 0
@@ -190,14 +193,16 @@ async def test_a_hail_of_sighup_harms_no_start_and_no_end(starting: Starting) ->
     await until(lambda: starting.catches(signal.SIGHUP), within_s=20, what="the first moment")
     starting.go_on()
 
-    while not starting.has_ended() and "lifecycle.ready" not in starting.log:
+    def hails() -> bool:
         starting.process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.003)  # the next of the hail
+        return starting.has_ended()
+
+    await until(
+        lambda: hails() or "lifecycle.ready" in starting.log, within_s=40, what="it to be ready"
+    )
     assert not starting.has_ended(), starting.log
     starting.process.send_signal(signal.SIGTERM)
-    while not starting.has_ended():
-        starting.process.send_signal(signal.SIGHUP)
-        await asyncio.sleep(0.001)  # as above
+    await until(hails, within_s=40, what="the end")
 
     assert starting.process.returncode == 0
     assert "lifecycle.stopped" in starting.log

@@ -18,6 +18,8 @@ from sidecar.telemetry.catalogue import (
     CONTROL_DURATION,
     LOOP_LAG,
     OVERHEAD,
+    RELOAD_SUCCEEDED_AT,
+    RELOAD_SUCCESSFUL,
     REQUEST_DURATION,
     STORE_DURATION,
     STORE_OPERATIONS,
@@ -150,6 +152,31 @@ LATENCY: Final = Row(
             ),
             steps=((0.8, Mood.LOOK),),
             runbooks=("event-loop-lag",),
+        ),
+        Panel(
+            title="Reloads that were refused",
+            unit=Unit.COUNT,
+            shows="Sidecars whose last SIGHUP changed nothing, since a file could not be used.",
+            normal="0.",
+            to_do="Repair the file that the log line names, and send SIGHUP again.",
+            queries=(
+                Query(
+                    expr=f"sum by (instance) (1 - {series(RELOAD_SUCCESSFUL.name)})",
+                    legend="{{instance}}",
+                ),
+            ),
+            steps=((1, Mood.LOOK),),
+            runbooks=("reload-refused",),
+        ),
+        Panel(
+            title="Age of what was read from files",
+            unit=Unit.SECONDS,
+            shows="How long ago each sidecar last took up its files, at its start or a SIGHUP.",
+            normal="All sidecars of a fleet fall together after a rotation.",
+            to_do="One that did not fall was forgotten: send SIGHUP to it.",
+            queries=(
+                Query(expr=f"time() - {series(RELOAD_SUCCEEDED_AT.name)}", legend="{{instance}}"),
+            ),
         ),
         Panel(
             title="Memory",

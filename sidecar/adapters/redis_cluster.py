@@ -118,7 +118,7 @@ class ClusterTopology:
         return random.choice(await self.primaries())  # noqa: S311 - no secret
 
     async def renew(self, entries: Entries) -> None:
-        """Let all connections go, and connect anew."""
+        """Use `entries` for new connections, and let the others go."""
         self._access = entries.servers
         for server in list(self._servers.values()):
             await server.renew(entries.servers)

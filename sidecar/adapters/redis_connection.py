@@ -98,7 +98,6 @@ class _LetIn:
     connection.
     """
 
-    is_connected: bool
     username: str | None
     password: str | None
 
@@ -112,9 +111,9 @@ class _LetIn:
         retry_socket_connect: bool = True,  # noqa: FBT001, FBT002 - as above
     ) -> None:
         """Connect, unless it is connected."""
-        if self.is_connected:
-            return
         connector: Any = super()
+        if connector.is_connected:
+            return
         access = self._entry.access
         self.username, self.password = access.login.username, access.login.password
         if access.tls is None:
@@ -171,7 +170,8 @@ class ServerPool(BlockingConnectionPool):
 
     def __init__(self, *, access: Access, **options: Any) -> None:
         self._entry = _Entry(access)
-        super().__init__(**options, entry=self._entry)
+        pool: Any = super()  # whose types are partly unknown
+        pool.__init__(**options, entry=self._entry)
 
     async def renew(self, access: Access) -> None:
         """Connect with `access` from now on; let idle connections go, the others after their use.

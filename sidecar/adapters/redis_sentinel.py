@@ -75,7 +75,7 @@ class SentinelTopology:
         return await self._current()
 
     async def renew(self, entries: Entries) -> None:
-        """Let all connections go, and connect anew."""
+        """Use `entries` for new connections, and let the others go."""
         self._access = entries.servers
         for sentinel in self._sentinels:
             await sentinel.renew(entries.sentinels)

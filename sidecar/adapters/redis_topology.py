@@ -95,7 +95,7 @@ class SingleTopology:
         return self._server
 
     async def renew(self, entries: Entries) -> None:
-        """Let the server's connections go, and connect anew."""
+        """Use `entries` for new connections, and let the others go."""
         await self._server.renew(entries.servers)
 
     async def close(self) -> None:

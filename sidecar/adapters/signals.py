@@ -1,8 +1,8 @@
 """The signals of the process: none that can be caught ends it without a drain.
 
-Caught from the first moment to the last, the time before and after the event loop included. Until
-somebody takes them over they are kept, and told then. What a signal means for the sidecar is
-decided by whoever takes them over; crashes (SIGSEGV and its kin) keep their default.
+Caught from the first moment to the last, the time before and after the event loop included. Those
+that arrive before the loop takes them over are kept for it. The `SignalDuties` decide what a signal
+means for the sidecar; crashes (SIGSEGV and the like) keep their default.
 """
 
 from __future__ import annotations

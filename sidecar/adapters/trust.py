@@ -2,7 +2,7 @@
 
 A context with the system's authorities takes some 40 ms to make, so one is made for each file of
 authorities, before anything connects, and every connection shares it. A named file stands instead
-of the system's authorities and never beside them. Files that cannot be used raise; what is said
+of the system's authorities, and adds nothing to them. Files that cannot be used raise; what is said
 about them is the caller's business.
 """
 

@@ -1,4 +1,4 @@
-"""What files hold beside text: certificates and keys, read and tried before anything uses them.
+"""What files hold apart from text: certificates and keys, read and tried before anything uses them.
 
 The start, a reload, `check-config` and `doctor` all ask here, so that they agree on what can be
 used. It starts nothing and changes nothing.
@@ -99,13 +99,13 @@ def _problem(field: str, sentence: str) -> Problem:
 
 def _marks(settings: Settings) -> Iterator[tuple[str, bytes]]:
     for field in FILES:
-        path = getattr(settings, field)
+        path: str | None = getattr(settings, field)
         if path is not None:
             yield variable_of(field), _digest(path)
     own = own_certificate_files(settings.redis_url.reveal())
     yield variable_of("redis_url"), b"".join(map(_digest, own))
-    system = ssl.get_default_verify_paths().cafile
-    if settings.ca_file is None and system is not None:
+    system: str | None = ssl.get_default_verify_paths().cafile  # typeshed has it never missing
+    if settings.ca_file is None and system:
         yield SYSTEM, _digest(system)
 
 

@@ -57,7 +57,7 @@ class _Reading:
 
     @property
     def logs_in_otherwise(self) -> bool:
-        """Whether the store is to be connected to anew."""
+        """Whether connections to the store are replaced."""
         url = variable_of("redis_url")
         if "redis_url" in self.changes.renewed or url in self.changed_files:
             return True
@@ -65,7 +65,7 @@ class _Reading:
 
     @property
     def redials(self) -> bool:
-        """Whether the data APIs are to be connected to anew."""
+        """Whether connections to the data APIs are replaced."""
         return self.trusts_otherwise or "egress_proxy" in self.changes.renewed
 
 
@@ -93,7 +93,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewed:
-    """Whatever takes up what was read."""
+    """The parts that take up what was read."""
 
     base: Base
     lane_side: LaneSide
@@ -205,8 +205,8 @@ async def _tried(reading: _Reading, renewed: Renewed) -> _Reading | Sequence[Pro
 async def _aside(work: Callable[[], ResultT]) -> ResultT:
     """Return the result of `work`, done in a thread of its own.
 
-    Cancelled, it waits for the thread for a moment only: a read may hang for ever, but OpenSSL must
-    not be at work where the process ends beside it.
+    Cancelled, it waits for the thread for a moment only: a read may hang without end, but OpenSSL
+    must not be at work while the process ends.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[ResultT] = loop.create_future()

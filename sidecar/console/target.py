@@ -123,6 +123,6 @@ def _tls(ca_file: str, environ: Mapping[str, str]) -> ssl.SSLContext | Problem:
     except UNUSABLE_FILE:
         return Problem(variable="--ca-file", sentence="holds no certificates that can be read")
     if own and not ca_file:
-        # The listener's own certificate is trusted itself, whoever issued it.
+        # The listener's own certificate is trusted itself, whatever authority issued it.
         tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return tls

@@ -128,7 +128,7 @@ class ControlApi:
         self.runner = web.ServerRunner(server)
 
     def renew_keys(self, keys: Mapping[str, Secret]) -> None:
-        """Let in whoever shows one of `keys`, from the next call on each connection."""
+        """Accept `keys` and no others, from the next call on each connection."""
         self._keys.replace(keys)
 
     @property

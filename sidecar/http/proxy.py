@@ -107,7 +107,7 @@ class Proxy:
         )
 
     def renew_keys(self, keys: Mapping[str, Secret]) -> None:
-        """Let in whoever shows one of `keys`, from the next request on each connection."""
+        """Accept `keys` and no others, from the next request on each connection."""
         self._client_keys.replace(keys)
 
     @property

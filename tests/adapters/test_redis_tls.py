@@ -109,7 +109,7 @@ async def test_handshakes_with_one_server_take_turns() -> None:
         writer.close()
     await store.close()
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 20
-    # Where the first ones end, the others' time is over as well, but for a few.
+    # When the first ones time out, so do the others, except for a few that just got a turn.
     assert 0 < len(met) <= 8
 
 
@@ -193,7 +193,7 @@ async def test_a_client_certificate_of_the_url_is_shown(
 async def test_other_trust_and_login_count_from_the_next_connection_on(
     redis: TlsRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Idle connections go, the subscription is made anew, and a command that runs is answered."""
+    """Idle connections go, the subscription is renewed, and a command that runs is answered."""
     have_patience(monkeypatch)
     monkeypatch.setattr("sidecar.adapters.redis_hints.SILENCE_S", 0.1)
     trust = Trust(str(redis.ca_file))
@@ -205,7 +205,7 @@ async def test_other_trust_and_login_count_from_the_next_connection_on(
         heard = asyncio.ensure_future(anext(store.listen()))
         await until(lambda: _listeners(client) == 1, within_s=10, what="to listen")
         former = {each["id"] for each in client.client_list() if each["user"] == "renewed"}
-        topology: Any = store._topology
+        topology: Any = store._topology  # pyright: ignore[reportPrivateUsage]
         running = asyncio.ensure_future(topology.ask("x", "BLPOP", "tls:none", "0.3"))
         await until(lambda: _is_blocked(client), within_s=10, what="to block")
 
@@ -244,7 +244,7 @@ async def test_every_form_of_a_store_lets_its_idle_connections_go(
     have_patience(monkeypatch)
     url: str = request.getfixturevalue(form)
     store = store_at(url)
-    topology: Any = store._topology
+    topology: Any = store._topology  # pyright: ignore[reportPrivateUsage]
     former = [await topology.ask("k", "CLIENT ID") for _ in range(2)]
 
     await store.renew(url=url, trust=Trust())

@@ -195,6 +195,29 @@ async def test_other_authorities_let_idle_connections_go_and_running_exchanges_e
     assert body == b"sealed"
 
 
+async def test_another_egress_proxy_counts_from_the_next_request_on() -> None:
+    """Its URL may hold a password, so it may come from a file and change."""
+    authority = trustme.CA()
+    async with tls_upstream(authority) as there:
+        egress = EgressProxy(to_port=there.port)
+        server = await asyncio.start_server(egress.serve, "127.0.0.1", 0)
+        egress.port = server.sockets[0].getsockname()[1]
+        tls = trusting(authority)
+        options = UpstreamOptions(url=f"https://127.0.0.1:{there.port}", tls=tls)
+        asked: list[int] = []
+        async with asking(options) as upstream:
+            for _ in range(2):
+                got = await upstream.ask(QUESTION)
+                assert isinstance(got, UpstreamAnswer)
+                await got.body.read()
+                got.close()
+                asked.append(len(egress.asked))
+                upstream.renew(tls=tls, egress_proxy=f"http://127.0.0.1:{egress.port}")
+        server.close()
+
+    assert asked == [0, 1]
+
+
 @pytest.mark.parametrize("root", ["/prefix", "/prefix/"])
 async def test_a_root_with_a_path_is_put_before_every_target(root: str) -> None:
     """The upstream may live below a path; the target follows it octet for octet."""

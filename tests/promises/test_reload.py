@@ -89,7 +89,7 @@ def files(place: FleetPlace) -> Path:
 
 def put(place: FleetPlace, files: Path, **contents: str) -> None:
     """Write files and name them in the environment; those of secrets by their ``_FILE``."""
-    named = {}
+    named: dict[str, str] = {}
     for name, content in contents.items():
         (files / name).write_text(content)
         if name.endswith(("_CERT", "_TLS_KEY", "CA_FILE")):
@@ -140,7 +140,7 @@ def certificate_of(authority: trustme.CA) -> tuple[str, str]:
 async def test_a_problem_leaves_everything_as_it_was(
     place: FleetPlace, files: Path, start: StartSidecar, app: App
 ) -> None:
-    """Whatever is wrong is named in one line, and what is right beside it does not count either."""
+    """One line names the problem, and a good change in the same reload does not count either."""
     authority = trustme.CA()
     pem, (chain, key) = authority.cert_pem.bytes().decode(), certificate_of(authority)
     good = {

@@ -110,13 +110,13 @@ def starting(place: FleetPlace) -> Generator[Starting]:
 
 
 class Starting:
-    """`akoya-sidecar run` as it starts; its client secret is a pipe that somebody must fill."""
+    """`akoya-sidecar run` as it starts; its client secret is a pipe that the test fills."""
 
     def __init__(self, place: FleetPlace) -> None:
         self._secret = place.directory / "secret"
         os.mkfifo(self._secret)
         self._text = place.sandbox.settings.client_secret
-        environ = SidecarProcess(place, name="early")._environ()
+        environ = SidecarProcess(place, name="early").environ()
         del environ["SIDECAR_AKOYA_CLIENT_SECRET"]
         environ["SIDECAR_AKOYA_CLIENT_SECRET_FILE"] = str(self._secret)
         self._log_path = place.directory / "early.log"
@@ -189,7 +189,7 @@ async def test_signals_of_the_first_moment_are_kept_and_told(starting: Starting)
 
 
 async def test_a_hail_of_sighup_harms_no_start_and_no_end(starting: Starting) -> None:
-    """At whatever moment between the first and the last one comes, the sidecar serves and ends."""
+    """SIGHUP at any moment between the first and the last: the sidecar serves, and ends with 0."""
     await until(lambda: starting.catches(signal.SIGHUP), within_s=20, what="the first moment")
     starting.go_on()
 
@@ -211,7 +211,7 @@ async def test_a_hail_of_sighup_harms_no_start_and_no_end(starting: Starting) ->
 async def test_an_end_that_is_asked_for_at_the_first_moment_comes_before_the_serving(
     starting: Starting,
 ) -> None:
-    """SIGTERM while the settings are read: nothing is opened for anybody, and the code is 0."""
+    """SIGTERM while the settings are read: no listener opens, and the code is 0."""
     await until(lambda: starting.catches(signal.SIGTERM), within_s=20, what="the first moment")
     starting.process.send_signal(signal.SIGTERM)
 

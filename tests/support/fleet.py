@@ -94,7 +94,7 @@ class SidecarProcess:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
                 [sys.executable, "-m", "tests.support.sidecar_main", json.dumps(self._spec)],
                 cwd=REPOSITORY,
-                env=self._environ(),
+                env=self.environ(),
                 stdout=log,
                 stderr=log,
             )
@@ -177,7 +177,8 @@ class SidecarProcess:
         assert self._process is not None
         return self._process.returncode
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """Return the environment that the process starts with."""
         sandbox = self._place.sandbox
         inherited = {
             name: value

@@ -28,7 +28,7 @@ from tests.support.failpoints import Failpoints
 from tests.support.loop_turns import measured_turns
 from tests.support.stores import have_patience
 
-LONG_TURN_S: Final = 0.005
+LONG_TURN_S: Final = 0.001
 
 
 def main(spec: dict[str, Any]) -> int:

@@ -175,3 +175,8 @@ def _decode_error(fields: _Fields) -> LastError | None:
     if at_ms is None:
         return None
     return LastError(operation=fields.text("eo"), reason=fields.text("er"), at_ms=at_ms)
+
+
+def instant_of(score: bytes) -> int:
+    """Return a score as an instant; of one that is infinite, as far as the scripts can count."""
+    return int(max(-LARGEST_NUMBER, min(float(score), LARGEST_NUMBER)))

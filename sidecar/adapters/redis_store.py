@@ -31,7 +31,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from sidecar.adapters import redis_inspection, redis_rights
 from sidecar.adapters.cancellation import cancellation_heeded
 from sidecar.adapters.redis_cluster import ClusterTopology
-from sidecar.adapters.redis_codec import RecordUnreadable, decode
+from sidecar.adapters.redis_codec import RecordUnreadable, decode, instant_of
 from sidecar.adapters.redis_hints import hints_of
 from sidecar.adapters.redis_scan import escaped, page_of_hashes
 from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
@@ -40,7 +40,6 @@ from sidecar.adapters.redis_throttle import answer_of, arguments_of
 from sidecar.adapters.redis_topology import entries_of, topology_of
 from sidecar.adapters.redis_verdicts import ReplyUnreadable, feed_entry_of, verdict_of
 from sidecar.adapters.trust import Trust
-from sidecar.domain.bounds import LARGEST_NUMBER
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
 from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
 from sidecar.domain.notices import Distress, FeedEntry, Notice
@@ -210,7 +209,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.TAKE_DUE):
             taken = await self._run(StoreOperation.TAKE_DUE, self._due(shard), limit, retake_ms)
             return tuple(
-                DueGrant(grant=GrantId(grant.decode()), at_ms=_instant(at))
+                DueGrant(grant=GrantId(grant.decode()), at_ms=instant_of(at))
                 for grant, at in zip(taken[::2], taken[1::2], strict=True)
             )
 
@@ -224,7 +223,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.USES):
             found = await self._ask("ZMSCORE", self._used(shard), *grants)
             return {
-                grant: _instant(at)
+                grant: instant_of(at)
                 for grant, at in zip(grants, found, strict=True)
                 if at is not None
             }
@@ -393,8 +392,3 @@ def _scores(instants: Mapping[GrantId, int]) -> Iterator[Argument]:
     for grant, at_ms in instants.items():
         yield at_ms
         yield grant
-
-
-def _instant(score: bytes) -> int:
-    """Return a score as an instant; of one that is infinite, as far as the scripts can count."""
-    return int(max(-LARGEST_NUMBER, min(float(score), LARGEST_NUMBER)))

@@ -91,6 +91,12 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return bounded_wait_s((until - answered_at).total_seconds())
 
 
+def date_s(headers: Mapping[str, str]) -> int:
+    """Return the answer's own ``Date`` in seconds since the epoch; 0 where it has none."""
+    answered_at = _instant(headers.get("Date", ""))
+    return 0 if answered_at is None else int(answered_at.timestamp())
+
+
 def _instant(text: str) -> datetime | None:
     try:
         instant = parsedate_to_datetime(text)

@@ -27,6 +27,7 @@ from aiohttp.tracing import Trace
 from sidecar import __version__
 from sidecar.adapters.answer_framing import (
     ANSWER_LIMIT_BYTES,
+    date_s,
     media_type,
     read_torn,
     retry_after_s,
@@ -212,6 +213,7 @@ class _Exchange:
                 body=unpacked(bytes(body), response.headers.get("Content-Encoding", "")),
                 content_type=media_type(response.headers),
                 retry_after_s=retry_after_s(response.headers),
+                date_s=date_s(response.headers),
             )
         )
 

@@ -93,19 +93,22 @@ def read_tokens_from_elsewhere(
 ) -> TokenPair:
     """Return the pair with what is left of the id_token's life.
 
-    Its own ``exp`` wins, since a life counted from the hand-over would be too long; an id_token
-    that has expired is fine (life 0), for the refresh token is what counts.
+    Its own ``exp`` wins, since a life counted from the hand-over would be too long, and it never
+    has more left than its whole life; an id_token that has expired is fine (life 0), for the
+    refresh token is what counts.
 
     Args:
         id_token: The bearer.
         refresh_token: The single-use successor.
         expires_in: Seconds from now on, as the application says, or ``None``.
-        now_s: Wall clock.
+        now_s: The store's clock (epoch): by it the life is counted.
         max_age_s: Upper bound of the life.
     """
     claims = read_claims(id_token.reveal())
     if claims.expires_at_s:
         life_s = claims.expires_at_s - now_s
+        if claims.life_s:
+            life_s = min(life_s, claims.life_s)
     else:
         life_s = DEFAULT_LIFE_S if expires_in is None else expires_in
     return TokenPair(

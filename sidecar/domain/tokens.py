@@ -20,7 +20,9 @@ class TokenPair:
     Attributes:
         id_token: The bearer of data calls; ``None`` where only the refresh token could be saved.
         refresh_token: The single-use successor.
-        life_s: How long the id_token is good for, counted from the answer; 0: not at all.
+        life_s: How long the id_token is good for, counted from when it was asked for; 0: not at
+            all.
+        age_s: How old it was by then, where the IdP had issued it for an earlier request.
         issued_at_s: ``iat`` of the id_token (the IdP's clock), or 0.
         subject: ``sub`` of the id_token, or ``""``.
         akoya_grant_id: ``grant_id`` of the id_token, or ``""``.
@@ -32,6 +34,7 @@ class TokenPair:
     issued_at_s: int = 0
     subject: str = ""
     akoya_grant_id: str = ""
+    age_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

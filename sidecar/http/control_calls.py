@@ -210,15 +210,20 @@ class ControlCalls:
         errors = (*query.errors, *body.errors)
         if errors:
             return invalid(errors)
+        now_ms = self._desk.now_ms()
         tokens = grant_input.read_tokens_from_elsewhere(
             id_token,
             refresh_token,
             expires_in=expires_in,
-            now_s=self._clock.now_s(),
+            now_s=now_ms / 1000,
             max_age_s=self._max_age_s,
         )
         order = Import(
-            key=key, tokens=tokens, consented_at_ms=consented_at_ms, is_replacing=is_replacing
+            key=key,
+            tokens=tokens,
+            ordered_at_ms=now_ms,
+            consented_at_ms=consented_at_ms,
+            is_replacing=is_replacing,
         )
         return after_import(await self._desk.take_over(order))
 

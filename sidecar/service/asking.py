@@ -16,15 +16,27 @@ from sidecar.service.transmission import TICK_S
 
 
 async def ask(
-    parts: ClaimParts, request: TokenRequest, *, on_answer: Callable[[TokenReply], None]
+    parts: ClaimParts,
+    request: TokenRequest,
+    *,
+    on_answer: Callable[[TokenReply], None],
+    on_send: Callable[[], None] = lambda: None,
 ) -> TokenReply:
-    """Send `request` and return its reply; a silence that lasts too long is `Broken`."""
+    """Send `request` and return its reply; a silence that lasts too long is `Broken`.
+
+    Args:
+        parts: What asks.
+        request: What is asked.
+        on_answer: Told the reply in the step in which it was read.
+        on_send: Told that the first byte leaves now.
+    """
+
+    async def before_send() -> bool:
+        on_send()
+        return True
+
     try:
         async with asyncio.timeout(parts.times.watchdog_ticks * TICK_S):
-            return await parts.idp.send(request, before_send=_always, on_answer=on_answer)
+            return await parts.idp.send(request, before_send=before_send, on_answer=on_answer)
     except TimeoutError:
         return Broken()
-
-
-async def _always() -> bool:
-    return True

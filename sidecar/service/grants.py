@@ -80,6 +80,10 @@ class GrantDesk:
         """Return the keyed hash that names the grant in logs."""
         return self._parts.vault.grant_id(key)
 
+    def now_ms(self) -> int:
+        """Return the store's time, by which everything in a record is told."""
+        return self._parts.store_clock.now_ms()
+
     async def show(self, key: GrantKey) -> ReadAnswer:
         """Return the grant as the store has it."""
         try:

@@ -5,7 +5,7 @@ user is not entitled to. So a rejected generation is replaced once; when its suc
 too, 401s start no refresh for a while, or a user without one product would rotate for ever.
 
 The first pair of a consent may be replaced at any age; a refreshed one that is rejected while young
-opens the cool-down.
+opens the cool-down. Its age counts from when it was asked for, not from when it was stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import final
 from sidecar.domain.bounds import is_running
 from sidecar.domain.events import RecordUnreadable
 from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed
-from sidecar.domain.record import GrantKey, GrantRecord
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord
 from sidecar.domain.tokens import (
     HealDeclined,
     HealGranted,
@@ -76,7 +76,7 @@ class Healer:
         longest_ms = int(self._parts.times.cool_limit_s * 1000)
         if is_running(record.cool_until_ms, now_ms=now_ms, longest_ms=longest_ms):
             return True
-        age_s = (now_ms - record.committed_at_ms) / 1000
+        age_s = (now_ms - self._aged_from_ms(rejected.grant, record)) / 1000
         is_young = record.pair.generation > 0 and 0 <= age_s < self._parts.times.young_token_s
         if is_young:
             cool = partial(
@@ -84,6 +84,17 @@ class Healer:
             )
             self._parts.lane.launch(cool, where="cool_down")
         return is_young
+
+    def _aged_from_ms(self, grant: GrantId, record: GrantRecord) -> int:
+        """Return from when the bearer's age counts: a pair may be stored long after it was issued.
+
+        One that waited in the socket of a stopped process, or in a spool, is not young.
+        """
+        try:
+            aged_from_ms = self._parts.vault.aged_from_ms(grant, record.pair)
+        except SealError:
+            aged_from_ms = 0
+        return min(aged_from_ms or record.committed_at_ms, record.committed_at_ms)
 
     def _take(self, rejected: TokenFound, record: GrantRecord) -> CachedToken | None:
         """Return the newer token of the store, if it can be used."""

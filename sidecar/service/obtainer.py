@@ -53,15 +53,17 @@ class Import:
     """Tokens that were obtained elsewhere.
 
     Attributes:
-        tokens: The pair; its life counts from now.
+        tokens: The pair; its life counts from when the order came.
         consented_at_ms: When the end user consented, or ``None``: when the id_token was issued.
         is_replacing: Replace a live grant even if it is not older.
+        ordered_at_ms: When the order came (store clock); ``None``: now.
     """
 
     key: GrantKey
     tokens: TokenPair
     consented_at_ms: int | None
     is_replacing: bool
+    ordered_at_ms: int | None = None
 
 
 @final
@@ -120,6 +122,7 @@ class Obtainer:
             former=former,
             consent_id=self._consent_of_import(order, former),
             consented_at_ms=order.consented_at_ms,
+            asked_at_ms=order.ordered_at_ms or self._parts.store_clock.now_ms(),
         )
         received = _first_pair(self._parts, newcomer, order.tokens)
         if not self._parts.journal.keep(received):
@@ -194,13 +197,14 @@ class _Exchange:
         self._parts = parts
         self._key = key
         self._former = former
+        self._sent_s = parts.clock.elapsed_s()
         self._result: PairReceived | TokenFailure | None = None
 
     async def send(self, code: Secret, *, redirect_uri: str) -> PairReceived | TokenFailure:
         """Send the code and return the spooled pair."""
         started_s = self._parts.clock.elapsed_s()
         request = self._parts.requests.obtain(code, redirect_uri=redirect_uri)
-        await ask(self._parts, request, on_answer=self._on_answer)
+        await ask(self._parts, request, on_answer=self._on_answer, on_send=self._on_send)
         result = self._result if self._result is not None else self._read(Broken())
         self._parts.observer.observe(
             TokenRequestEnded(
@@ -211,11 +215,19 @@ class _Exchange:
         )
         return result
 
+    def _on_send(self) -> None:
+        self._sent_s = self._parts.clock.elapsed_s()
+
     def _on_answer(self, reply: TokenReply) -> None:
         self._result = self._read(reply)
 
     def _read(self, reply: TokenReply) -> PairReceived | TokenFailure:
-        reading = read_reply(Operation.OBTAIN, reply, max_age_s=self._parts.policy.max_age_s)
+        reading = read_reply(
+            Operation.OBTAIN,
+            reply,
+            max_age_s=self._parts.policy.max_age_s,
+            took_s=self._parts.clock.elapsed_s() - self._sent_s,
+        )
         match reading:
             case PairRead():
                 return self._keep(reading.pair)
@@ -234,6 +246,7 @@ class _Exchange:
             former=self._former,
             consent_id=ConsentId(self._parts.entropy.new_id()),
             consented_at_ms=None,
+            asked_at_ms=self._parts.store_clock.at_ms(self._sent_s),
         )
         received = _first_pair(self._parts, newcomer, tokens)
         self._parts.journal.keep(received)
@@ -246,6 +259,7 @@ class _Newcomer:
     former: GrantRecord | None
     consent_id: ConsentId
     consented_at_ms: int | None
+    asked_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +297,6 @@ def _first_pair(parts: ClaimParts, newcomer: _Newcomer, tokens: TokenPair) -> Pa
             ),
             generation=0,
         ),
-        expires_at_ms=now_ms + tokens.life_s * 1000,
+        asked_at_ms=newcomer.asked_at_ms,
     )
     return PairReceived(grant=grant, claim_id=None, pair=pair)

@@ -163,7 +163,8 @@ class Reconciler:
     def _read_again(self, answer: AnswerReceived) -> None:
         """Take the pair from an answer that a former process could not read or write any more.
 
-        How old it is, nobody knows, so its id_token is not trusted.
+        Its life counts from when it was asked for; where an earlier version did not note that, its
+        id_token is not trusted.
         """
         try:
             body = self._parts.vault.open_answer(
@@ -176,7 +177,11 @@ class Reconciler:
             self._orphans.spare(answer.claim_id)
             self._parts.observer.observe(RecordUnreadable(grant=answer.grant, key_id=error.key_id))
             return
-        reading = read_reply(Operation.REFRESH, Answered(status=200, body=body))
+        reading = read_reply(
+            Operation.REFRESH,
+            Answered(status=200, body=body),
+            max_age_s=self._parts.policy.max_age_s,
+        )
         if not isinstance(reading, PairRead):
             if answer.claim_id not in self._orphans:
                 self._parts.journal.note(ClaimEnded(grant=answer.grant, claim_id=answer.claim_id))
@@ -189,7 +194,7 @@ class Reconciler:
                 consent=answer.consent,
                 generation=answer.position.generation + 1,
             ),
-            expires_at_ms=0,
+            asked_at_ms=answer.sent_at_ms or None,
         )
         self._parts.journal.keep(
             PairReceived(grant=answer.grant, claim_id=answer.claim_id, pair=pair)

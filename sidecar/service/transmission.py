@@ -70,6 +70,7 @@ class Transmission:
         self._is_marked = False
         self._slow = False
         self._started_s = parts.clock.elapsed_s()
+        self._sent_s = self._started_s
         self._result: Delivered | Unread | TokenFailure | None = None
         self.sends = 0
 
@@ -112,6 +113,7 @@ class Transmission:
         kind = self._ticket.kind if self.sends == 0 else ClaimKind.RETRY
         self.sends += 1
         self._parts.observer.observe(TokenSent(kind=kind))
+        self._sent_s = self._parts.clock.elapsed_s()
         return True
 
     async def _mark(self, asked_s: float) -> bool:
@@ -189,7 +191,12 @@ class Transmission:
         answered_s = self._parts.clock.elapsed_s()
         if not isinstance(reply, NotSent) and reply.status in HTTP_SUCCESS:
             self._parts.journal.note(self._sealed_answer(reply.body))
-        reading = read_reply(Operation.REFRESH, reply, max_age_s=self._parts.policy.max_age_s)
+        reading = read_reply(
+            Operation.REFRESH,
+            reply,
+            max_age_s=self._parts.policy.max_age_s,
+            took_s=answered_s - self._sent_s,
+        )
         if isinstance(reading, PairRead):
             return self._deliver(reading.pair, answered_s, is_salvaged=reading.is_salvaged)
         if isinstance(reading, PairKept):
@@ -210,7 +217,7 @@ class Transmission:
                 consent=record.pair.consent,
                 generation=record.pair.generation + 1,
             ),
-            expires_at_ms=self._parts.store_clock.now_ms() + tokens.life_s * 1000,
+            asked_at_ms=self._sent_at_ms(),
         )
         received = PairReceived(grant=self._ticket.grant, claim_id=self._ticket.claim_id, pair=pair)
         is_durable = self._parts.journal.keep(received)
@@ -245,7 +252,12 @@ class Transmission:
                 claim_id=self._ticket.claim_id,
                 position=record.position,
             ),
+            sent_at_ms=self._sent_at_ms(),
         )
+
+    def _sent_at_ms(self) -> int:
+        """Return when the first byte could leave: a paused process reads its answer much later."""
+        return self._parts.store_clock.at_ms(self._sent_s)
 
 
 def _is_vetoed(reply: TokenReply) -> bool:

@@ -18,7 +18,7 @@ class ReplyUnreadable(ValueError):
     """A script answered something that this version does not know."""
 
 
-def verdict_of(reply: Sequence[Any]) -> object:  # noqa: PLR0912 - one case a verdict
+def verdict_of(reply: Sequence[Any]) -> object:  # noqa: C901, PLR0912 - one case each
     """Return the verdict in a reply.
 
     Raises:
@@ -40,6 +40,8 @@ def verdict_of(reply: Sequence[Any]) -> object:  # noqa: PLR0912 - one case a ve
             return commands.Quarantined(until_ms=until_ms)
         case [b"held", int(until_ms)]:
             return commands.Held(until_ms=until_ms)
+        case [b"doubted", int(until_ms), int(since_ms)]:
+            return commands.Doubted(until_ms=until_ms, since_ms=since_ms)
         case [b"healing_over", [*flat]]:
             return commands.HealingOver(record=decode_flat(flat))
         case [b"backing_off", int(until_ms)]:

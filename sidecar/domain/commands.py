@@ -105,9 +105,17 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A claim may be in flight, or the fleet checks a denial; ask again at ``until_ms``."""
+    """A claim may be in flight; ask again at ``until_ms``."""
 
     until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubted:
+    """The fleet checks a denial, since ``since_ms``; ask again at ``until_ms``."""
+
+    until_ms: int
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +152,7 @@ AcquireVerdict = (
     | NewIncarnation
     | Quarantined
     | Held
+    | Doubted
     | HealingOver
     | BackingOff
     | Busy

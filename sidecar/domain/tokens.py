@@ -106,11 +106,17 @@ class TokenFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefused:
-    """No bearer now: ``grant_unknown``, ``reauth_required`` or ``token_unavailable``."""
+    """No bearer now: ``grant_unknown``, ``reauth_required`` or ``token_unavailable``.
+
+    Attributes:
+        retry_after_s: How long what stands in the way is known to last.
+        is_cut_short: The call had no patience left, and nothing is known of what it waited for.
+    """
 
     grant: GrantId
     reason: ProblemReason
     retry_after_s: float | None = None
+    is_cut_short: bool = False
 
 
 TokenLookup = TokenFound | TokenRefused

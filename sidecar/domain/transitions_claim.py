@@ -29,6 +29,7 @@ from sidecar.domain.commands import (
     Busy,
     Dead,
     Done,
+    Doubted,
     Fresh,
     HealingOver,
     Held,
@@ -86,7 +87,7 @@ def acquire(
             return record, NewIncarnation(run_id=moment.run_id)
         record = _enter_incarnation(record, moment, met.met_at_ms + command.quarantine_ms)
     record = bounded(record, moment.now_ms)
-    refusal = _refusal(record, command, moment.now_ms)
+    refusal = refusal_of(record, moment.now_ms, override_every_ms=command.override_every_ms)
     if refusal is not None:
         return record, refusal
     is_probe = record.state is GrantState.SENDING or record.is_probe
@@ -136,16 +137,17 @@ def _enter_incarnation(
     )
 
 
-def _refusal(
-    record: GrantRecord, command: Acquire, now_ms: int
-) -> Quarantined | Held | HealingOver | BackingOff | Busy | None:
+def refusal_of(
+    record: GrantRecord, now_ms: int, *, override_every_ms: int = 0
+) -> Quarantined | Held | Doubted | HealingOver | BackingOff | Busy | None:
+    """Return what keeps a live, `bounded` record from being leased now; ``None``: nothing does."""
     if record.quarantine_until_ms > now_ms:
         return Quarantined(until_ms=record.quarantine_until_ms)
     if record.state is GrantState.IN_DOUBT:
         if record.hold_until_ms > now_ms:
-            return Held(until_ms=record.hold_until_ms)
+            return Doubted(until_ms=record.hold_until_ms, since_ms=record.changed_at_ms)
         return HealingOver(record=record)
-    backoff_end_ms = _backoff_end_ms(record, command, now_ms)
+    backoff_end_ms = _backoff_end_ms(record, override_every_ms, now_ms)
     if backoff_end_ms > now_ms:
         return BackingOff(until_ms=backoff_end_ms)
     if record.state is GrantState.LEASED and record.lease_until_ms > now_ms:
@@ -155,9 +157,8 @@ def _refusal(
     return None
 
 
-def _backoff_end_ms(record: GrantRecord, command: Acquire, now_ms: int) -> int:
+def _backoff_end_ms(record: GrantRecord, every_ms: int, now_ms: int) -> int:
     """Return from when the caller need not wait for the backoff; an order may come sooner."""
-    every_ms = command.override_every_ms
     if not every_ms:
         return record.not_before_ms
     next_ms = record.overridden_at_ms + every_ms

@@ -23,6 +23,13 @@ class BankBreakers:
         self._observer = observer
         self._breakers: dict[str, BankBreaker] = {}
 
+    def wait_s(self, provider: str) -> float:
+        """Return how long no refresh of this bank may leave; 0: one may, if only as a canary."""
+        breaker = self._breakers.get(provider)
+        if breaker is None or breaker.canary_at_s is None:
+            return 0.0
+        return max(0.0, breaker.canary_at_s - self._clock.elapsed_s())
+
     def lets_through(self, provider: str) -> bool:
         """Return whether a refresh of this bank may leave: always while closed, else a canary."""
         breaker = self._breakers.get(provider, BankBreaker())

@@ -237,7 +237,7 @@ class Claim:
         self._parts.observer.observe(
             GrantDoubted(grant=self._ticket.grant, reason=failure.reason, heal_in_s=heal_in_s)
         )
-        self._announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=heal_in_s, failure=failure))
+        self._announce(Postponed(obstacle=Obstacle.IN_DOUBT, retry_in_s=heal_in_s, failure=failure))
         self._end(ClaimOutcome.IN_DOUBT)
         try:
             await self._parts.store.call_fleet(self._ticket.grant)

@@ -34,6 +34,12 @@ class CredentialsGate:
         """Whether token requests are stopped but for a canary."""
         return self._throttle.seen.is_open
 
+    @property
+    def wait_s(self) -> float:
+        """How long no request may leave, as far as is known; 0: one may, if only as a canary."""
+        seen = self._throttle.seen
+        return self._store_clock.wait_s(seen.canary_at_ms) if seen.is_open else 0.0
+
     async def lets_through(self) -> bool:
         """Return whether a request may leave now: always while closed, else one canary a time."""
         seen = self._throttle.seen

@@ -28,11 +28,13 @@ from sidecar.domain.tokens import (
 )
 from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import RefreshWish
+from sidecar.service.patience import Patience
 from sidecar.service.refusals import refusal
 from sidecar.service.serving_parts import ServingParts
 from sidecar.service.token_cache import CachedToken, is_replacing
 
-Refreshed = Callable[[RefreshWish], Awaitable[TokenLookup]]
+Refreshed = Callable[[RefreshWish, GrantRecord, Patience], Awaitable[TokenLookup]]
+"""Has a wish fulfilled, unless the record says that it cannot be just now."""
 
 
 @final
@@ -43,7 +45,9 @@ class Healer:
         self._parts = parts
         self._refreshed = refreshed
 
-    async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
+    async def heal(
+        self, key: GrantKey, rejected: TokenFound, *, product: str, patience: Patience
+    ) -> HealVerdict:
         """Return another token, a refusal, or that no other token would help."""
         grant = rejected.grant
         held = self._parts.cache.get(grant)
@@ -63,7 +67,9 @@ class Healer:
             newer = self._take(rejected, record)
             if newer is not None:
                 return HealGranted(found=newer.told_from(TokenSource.STORE))
-        return await self._replace(key, rejected)
+        wish = RefreshWish(grant=grant, provider=key.provider, known=rejected.position)
+        lookup = await self._refreshed(wish, record, patience)
+        return HealGranted(found=lookup) if isinstance(lookup, TokenFound) else lookup
 
     def end_cool_down(self, found: TokenFound, *, product: str) -> None:
         """A 2xx on the product that opened the cool-down ends it, behind the caller's back."""
@@ -116,8 +122,3 @@ class Healer:
         is_same_consent = held.found.position.consent_id == rejected.position.consent_id
         is_newer = is_replacing(held.found.position, rejected.position)
         return is_same_consent and is_newer and self._is_usable(held)
-
-    async def _replace(self, key: GrantKey, rejected: TokenFound) -> HealVerdict:
-        wish = RefreshWish(grant=rejected.grant, provider=key.provider, known=rejected.position)
-        lookup = await self._refreshed(wish)
-        return HealGranted(found=lookup) if isinstance(lookup, TokenFound) else lookup

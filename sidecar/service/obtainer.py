@@ -84,9 +84,7 @@ class Obtainer:
         except StoreUnavailable:
             return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
         if not await gate.lets_through():
-            return Postponed(
-                obstacle=Obstacle.BREAKER_OPEN, retry_in_s=self._parts.times.canary_every_s
-            )
+            return Postponed(obstacle=Obstacle.BREAKER_OPEN, retry_in_s=gate.wait_s)
         exchange = _Exchange(parts=self._parts, key=key, former=former)
         with self._parts.committer.in_hand(grant):
             result = await exchange.send(code, redirect_uri=redirect_uri)

@@ -42,6 +42,8 @@ from sidecar.service.settler import Settlement
 ACQUIRE_TRIES = 3
 UNREADABLE_RETRY_S = 30.0
 
+_BREAKER_OPEN = Postponed(obstacle=Obstacle.BREAKER_OPEN, retry_in_s=1.0)
+
 
 @final
 class Refresher:
@@ -55,8 +57,7 @@ class Refresher:
         """Try to replace the pair at `wish.known`; announces exactly what came of it."""
         obstacle = await self._obstacle(wish.provider)
         if obstacle is not None:
-            retry_in_s = HELD_S if obstacle is Obstacle.BRAKE_ON else 1.0
-            announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s))
+            announce(obstacle)
             return
         if self._holds_unread_answer(wish):
             announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=UNREADABLE_RETRY_S))
@@ -75,9 +76,25 @@ class Refresher:
         elif isinstance(verdict, HealingOver):
             await self._settle(wish, verdict.record, announce)
         else:
-            outcome = without_lease(verdict, self._parts.store_clock)
+            outcome = without_lease(verdict, self._parts.store_clock, self._parts.times)
             self._tell(wish.grant, outcome)
             announce(outcome)
+
+    def held_back(self, provider: str | None) -> Postponed | None:
+        """Return what is known to stop every claim of a bank for now; takes no canary.
+
+        Args:
+            provider: The bank; ``None``: not known yet.
+        """
+        restraints = self._parts.restraints
+        if not self._parts.journal.is_writable:
+            return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
+        if restraints.brake.is_on:
+            return Postponed(obstacle=Obstacle.BRAKE_ON, retry_in_s=HELD_S)
+        wait_s = restraints.gate.wait_s
+        if provider is not None:
+            wait_s = max(wait_s, restraints.banks.wait_s(provider))
+        return Postponed(obstacle=Obstacle.BREAKER_OPEN, retry_in_s=wait_s) if wait_s else None
 
     async def adopt(self, intent: ClaimIntended, claim_id: ClaimId, announce: Announce) -> bool:
         """Repeat at once, as `claim_id`, the claim of a dead process whose spool is ours now.
@@ -122,16 +139,16 @@ class Refresher:
             for answer in self._parts.journal.state.answers.values()
         )
 
-    async def _obstacle(self, provider: str | None) -> Obstacle | None:
-        """Return what stops a claim before it begins; `provider` is ``None`` if not known yet."""
+    async def _obstacle(self, provider: str | None) -> Postponed | None:
+        """Return what stops a claim before it begins; one that may try is a breaker's canary."""
+        held_back = self.held_back(provider)
+        if held_back is not None:
+            return held_back
         restraints = self._parts.restraints
-        if not self._parts.journal.is_writable:
-            return Obstacle.SPOOL_AWAY
-        if restraints.brake.is_on:
-            return Obstacle.BRAKE_ON
-        if provider is not None and not restraints.banks.lets_through(provider):
-            return Obstacle.BREAKER_OPEN
-        return None if await restraints.gate.lets_through() else Obstacle.BREAKER_OPEN
+        may_try = provider is None or restraints.banks.lets_through(provider)
+        if may_try and await restraints.gate.lets_through():
+            return None
+        return self.held_back(provider) or _BREAKER_OPEN
 
     async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
         """Store the pair that waits here before anything is claimed; return whether to go on."""

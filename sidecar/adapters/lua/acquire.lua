@@ -8,8 +8,8 @@
 --   ARGV[12]     1: the caller may present a token again whose answer nobody is known to hold
 --   ARGV[13]     0, or an order: it skips the backoff unless one did so less than this ago (ms)
 -- Returns missing | dead state | fresh record | leased record | new_incarnation run_id |
---   quarantined until | held until | healing_over record | backing_off until | busy until |
---   probe_withheld
+--   quarantined until | held until | doubted until since | healing_over record |
+--   backing_off until | busy until | probe_withheld
 local record = read()
 if not record then
   return { 'missing' }
@@ -43,7 +43,7 @@ if number(record, 'qu') > now then
 end
 if record.st == 'in_doubt' then
   if number(record, 'hu') > now then
-    return { 'held', number(record, 'hu') }
+    return { 'doubted', number(record, 'hu'), number(record, 'ch') }
   end
   return { 'healing_over', whole() }
 end

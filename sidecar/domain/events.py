@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final
 
+from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.domain.throttle import BrakeCause
@@ -222,7 +223,11 @@ class StoreOperation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted:
-    """One proxied request has ended; the canonical log line."""
+    """One proxied request has ended; the canonical log line.
+
+    Attributes:
+        limit: Which limit of the slots it met, where it was refused as overloaded.
+    """
 
     event: ClassVar[str] = "request.completed"
 
@@ -236,6 +241,7 @@ class RequestCompleted:
     status: int
     outcome: RequestOutcome
     reason: ProblemReason | None
+    limit: SlotLimit | None = None
     duration_s: float
     upstream_duration_s: float
     bytes_in: int

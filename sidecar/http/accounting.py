@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import final
 
+from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.events import RequestCompleted, RequestOutcome
 from sidecar.domain.record import GrantId
 from sidecar.domain.request_target import OTHER_PRODUCT
@@ -27,6 +28,7 @@ class Account:
         "client",
         "grant",
         "interaction_id",
+        "limit",
         "method",
         "outcome",
         "product",
@@ -51,6 +53,7 @@ class Account:
         self.status = CLIENT_GONE_STATUS
         self.outcome = RequestOutcome.FAILED
         self.reason: ProblemReason | None = None
+        self.limit: SlotLimit | None = None
         self.upstream_s = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -69,6 +72,7 @@ class Account:
             status=self.status,
             outcome=self.outcome,
             reason=self.reason,
+            limit=self.limit,
             duration_s=now_s - self.started_at_s,
             upstream_duration_s=self.upstream_s,
             bytes_in=self.bytes_in,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -15,17 +16,26 @@ from aiohttp import web
 
 from sidecar.domain.events import ControlCompleted, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
-from sidecar.domain.record import GrantId
+from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
 from sidecar.domain.tracing import parse_traceparent
+from sidecar.domain.waiting import retry_after_s
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
+from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
 from sidecar.http.control_answers import Answer
 from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls, Desks
 from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
-from sidecar.http.control_routes import NoSuchMethod, NoSuchPath, Route, Routed, find_route
+from sidecar.http.control_routes import (
+    NoSuchMethod,
+    NoSuchPath,
+    Route,
+    Routed,
+    find_route,
+    parse_key,
+)
 from sidecar.http.doorway import Doorway
 from sidecar.http.problems import Problem
 from sidecar.http.proxy import describe_fault
@@ -46,6 +56,7 @@ _JSON: Final = "application/json"
 _UTF_8: Final = frozenset({"utf-8", "utf8", None})
 _BEARER: Final = "bearer"
 _BASIC: Final = "basic"
+_UNAVAILABLE: Final = 503
 _READING: Final = frozenset({"GET", "HEAD"})
 _CALL: Final = "control.request"
 
@@ -117,6 +128,7 @@ class ControlApi:
             max_age_s=options.max_age_s,
         )
         self._doorway = Doorway(most=options.max_in_flight)
+        self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
         server = ProxyServer(
             self._handle,
             refuse_malformed=self._refuse_malformed,
@@ -201,7 +213,13 @@ class ControlApi:
             if isinstance(received, Problem):
                 return received
             body = received
-        answered = await self._calls.carry_out(Asked(routed=routed, query=query, body=body))
+        asked = Asked(routed=routed, query=query, body=body)
+        # Of all calls this one waits for a token; the others must not wait for its slots.
+        key = parse_key(routed) if routed.route is Route.REFRESH else None
+        with self._bulkhead.waiting(key) if isinstance(key, GrantKey) else nullcontext() as limit:
+            if limit is not None:
+                return to_control_problem(ControlReason.OVERLOADED)
+            answered = await self._calls.carry_out(asked)
         visit.grant = answered.grant
         return answered.answer
 
@@ -237,6 +255,9 @@ class ControlApi:
 
     def _respond(self, visit: _Visit, answer: Answer | PageAnswer | Problem) -> web.StreamResponse:
         visit.status = answer.status
+        if isinstance(answer, Problem) and answer.status == _UNAVAILABLE and answer.retry_after_s:
+            wait_s = retry_after_s(answer.retry_after_s, self._ports.entropy.fraction())
+            answer = replace(answer, retry_after_s=wait_s)
         headers = {"Cache-Control": "no-store"}
         if isinstance(answer, Problem):
             answer = replace(answer, request_id=visit.request_id)

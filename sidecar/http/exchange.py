@@ -7,9 +7,10 @@ It does not know the client's connection.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never, final
 
+from sidecar.domain.bulkhead import GLANCE_S
 from sidecar.domain.events import UpstreamAnswered, UpstreamClass
 from sidecar.domain.forwarding import AnswerHead, sort_answer_headers
 from sidecar.domain.request_target import Refused
@@ -34,6 +35,7 @@ from sidecar.domain.tracing import SpanName
 from sidecar.domain.upstream_answers import PEEK_BYTES, classify, is_told_by_body, read_code
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admitted
+from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import (
     BODY_ERRORS,
@@ -44,6 +46,7 @@ from sidecar.http.upstream import (
     UpstreamFault,
 )
 from sidecar.ports import Clock, Entropy, Observer, Tracer
+from sidecar.service.patience import Patience
 from sidecar.service.token_source import BearerSource
 
 _UNAUTHORIZED: Final = 401
@@ -72,11 +75,13 @@ class Call:
 
     Attributes:
         body: All of it, or a stream that can be sent once, or ``None``.
+        patience: What is left of it after the look-up.
     """
 
     admitted: Admitted
     method: str
     body: bytes | RequestBody | None
+    patience: Patience
 
     @property
     def is_repeatable(self) -> bool:
@@ -104,8 +109,11 @@ class Answered:
 class Exchange:
     """Asks the upstream on behalf of clients."""
 
-    def __init__(self, *, upstream: Upstream, ports: ProxyPorts, policy: RetryPolicy) -> None:
+    def __init__(
+        self, *, upstream: Upstream, ports: ProxyPorts, policy: RetryPolicy, bulkhead: Bulkhead
+    ) -> None:
         self._upstream = upstream
+        self._bulkhead = bulkhead
         self._ports = ports
         self._policy = policy
         self._budget = RetryBudget(
@@ -119,7 +127,7 @@ class Exchange:
         answered = await self._ask(call, found, account=account)
         if isinstance(answered, Refused) or answered.status != _UNAUTHORIZED:
             return answered
-        verdict = await self._heal(call, found, open_answer=answered)
+        verdict = await self._heal(call, found, open_answer=answered, account=account)
         if isinstance(verdict, TokenRefused):
             # The grant is dead, or cannot be refreshed just now: that says more than the 401.
             answered.answer.close()
@@ -131,8 +139,10 @@ class Exchange:
         if isinstance(repeated, Refused):
             return repeated
         if repeated.status == _UNAUTHORIZED:
-            # Told, so that 401s of this product start no refresh for a while; never repeated.
-            await self._heal(call, verdict.found, open_answer=repeated)
+            # Told, so that 401s of this product start no refresh for a while; never repeated, so
+            # nothing is waited for.
+            call.patience.shorten(0.0)
+            await self._heal(call, verdict.found, open_answer=repeated, account=account)
             return repeated
         return Answered(
             answer=repeated.answer,
@@ -143,16 +153,23 @@ class Exchange:
         )
 
     async def _heal(
-        self, call: Call, rejected: TokenFound, *, open_answer: Answered
+        self, call: Call, rejected: TokenFound, *, open_answer: Answered, account: Account
     ) -> HealVerdict:
+        key, product = call.admitted.key, call.admitted.product
         try:
-            with self._ports.tracer.span(SpanName.HEAL):
-                return await self._ports.source.heal(
-                    call.admitted.key, rejected, product=call.admitted.product
+            with self._ports.tracer.span(SpanName.HEAL), self._bulkhead.waiting(key) as limit:
+                if limit is not None:
+                    call.patience.shorten(GLANCE_S)
+                verdict = await self._ports.source.heal(
+                    key, rejected, product=product, patience=call.patience
                 )
         except BaseException:
             open_answer.answer.close()
             raise
+        if limit is not None and isinstance(verdict, TokenRefused) and verdict.is_cut_short:
+            account.limit = limit
+            return replace(verdict, reason=ProblemReason.OVERLOADED, retry_after_s=None)
+        return verdict
 
     async def _ask(self, call: Call, found: TokenFound, *, account: Account) -> Answered | Refused:
         """Ask until there is an answer to pass on; the time it takes is the upstream's."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, assert_never, final
 
 from aiohttp import web
 
+from sidecar.domain.bulkhead import GLANCE_S, SlotLimit
 from sidecar.domain.events import RequestOutcome, RequestStarted, TokenLookedUp, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
 from sidecar.domain.request_target import Refused
@@ -22,9 +23,11 @@ from sidecar.domain.retrying import RetryPolicy
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused, TokenSource
 from sidecar.domain.tracing import SpanName, parse_traceparent
+from sidecar.domain.waiting import retry_after_s
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admission, Admitted
+from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.connections import ConnectionLimits, ProxyServer
 from sidecar.http.doorway import Doorway
 from sidecar.http.exchange import Answered, Call, Exchange, ProxyPorts
@@ -32,7 +35,9 @@ from sidecar.http.problems import Problem, to_proxy_problem
 from sidecar.http.reply import Ended, Passage, Reply
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import UploadStopped, Upstream
+from sidecar.service.patience import Patience
 
+_UNAVAILABLE: Final = 503
 _STARTED: Final = RequestStarted()
 _LOOKED_UP: Final = {source: TokenLookedUp(source=source) for source in TokenSource}
 
@@ -73,6 +78,7 @@ class _Visit:
     request: web.BaseRequest
     account: Account
     reply: Reply
+    patience: Patience
 
 
 @final
@@ -82,8 +88,12 @@ class Proxy:
     def __init__(self, *, options: ProxyOptions, upstream: Upstream, ports: ProxyPorts) -> None:
         self._options = options
         self._ports = ports
+        self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
         self._exchange = Exchange(
-            upstream=upstream, ports=ports, policy=RetryPolicy(retries=options.upstream_retries)
+            upstream=upstream,
+            ports=ports,
+            policy=RetryPolicy(retries=options.upstream_retries),
+            bulkhead=self._bulkhead,
         )
         self._client_keys = AccessKeys(keys=options.client_keys)
         self._admission = Admission(
@@ -131,7 +141,7 @@ class Proxy:
 
     async def _carry(self, visit: _Visit) -> web.StreamResponse:
         account, reply = visit.account, visit.reply
-        refused = self._refuse_now()
+        refused = self._refuse_now(account)
         self._doorway.enter()
         try:
             if refused is None:
@@ -172,13 +182,14 @@ class Proxy:
         if "Transfer-Encoding" in headers:
             # The parser would take the trailers of a chunked body for headers of the next request.
             reply.is_kept_alive = False
-        return _Visit(request=request, account=account, reply=reply)
+        patience = ports.source.patience()
+        return _Visit(request=request, account=account, reply=reply, patience=patience)
 
-    def _refuse_now(self) -> Refused | None:
+    def _refuse_now(self, account: Account) -> Refused | None:
         if self._doorway.is_draining:
             return Refused(reason=ProblemReason.DRAINING)
         if self._doorway.is_full:
-            return Refused(reason=ProblemReason.OVERLOADED)
+            return _overloaded(account, SlotLimit.ALL)
         return None
 
     async def _serve(self, visit: _Visit) -> Refused | None:
@@ -187,16 +198,26 @@ class Proxy:
         Raises:
             UploadStopped: The client did not go on with its body.
         """
-        observer = self._ports.observer
         admitted = self._admission.admit(visit.request, visit.account)
         if isinstance(admitted, Refused):
             return admitted
-        found = self._ports.source.peek(admitted.key) or await self._look_up(admitted)
+        with self._bulkhead.bank(admitted.key.provider) as limit:
+            if limit is not None:
+                return _overloaded(visit.account, limit)
+            return await self._serve_admitted(visit, admitted)
+
+    async def _serve_admitted(self, visit: _Visit, admitted: Admitted) -> Refused | None:
+        observer = self._ports.observer
+        found = self._ports.source.peek(admitted.key) or await self._look_up(visit, admitted)
+        if isinstance(found, Refused):
+            observer.observe(_LOOKED_UP[TokenSource.NONE])
+            return found
         visit.account.grant = found.grant
         if isinstance(found, TokenRefused):
             observer.observe(_LOOKED_UP[TokenSource.NONE])
             return Refused(reason=found.reason, retry_after_s=found.retry_after_s)
         observer.observe(_LOOKED_UP[found.source])
+        self._bulkhead.note_served(admitted.key.provider)
         if not admitted.has_body:
             return await self._forward(visit, admitted, found=found, body=None)
         body = self._open_body(visit, admitted)
@@ -205,9 +226,22 @@ class Proxy:
         finally:
             visit.account.bytes_in = body.received_bytes
 
-    async def _look_up(self, admitted: Admitted) -> TokenLookup:
-        with self._ports.tracer.span(SpanName.TOKEN_LOOKUP):
-            return await self._ports.source.token_for(admitted.key)
+    async def _look_up(self, visit: _Visit, admitted: Admitted) -> TokenLookup | Refused:
+        key, source = admitted.key, self._ports.source
+        with self._ports.tracer.span(SpanName.TOKEN_LOOKUP), self._bulkhead.waiting(key) as limit:
+            if limit is None:
+                return await source.token_for(key, patience=visit.patience)
+            if self._bulkhead.is_beset:
+                return _overloaded(visit.account, limit)
+            # It may not wait, but what is known it is told, or served, like those that may.
+            visit.patience.shorten(GLANCE_S)
+            with self._bulkhead.glancing(), self._doorway.aside():
+                found = await source.token_for(key, patience=visit.patience)
+        if isinstance(found, TokenRefused) and found.is_cut_short:
+            return _overloaded(visit.account, limit)
+        if isinstance(found, TokenFound) and self._doorway.is_crowded:
+            return _overloaded(visit.account, SlotLimit.ALL)
+        return found
 
     def _open_body(self, visit: _Visit, admitted: Admitted) -> RequestBody:
         if admitted.expects_continue and visit.request.version >= (1, 1):
@@ -234,6 +268,7 @@ class Proxy:
             admitted=admitted,
             method=visit.request.method,
             body=body if whole is None else whole,
+            patience=visit.patience,
         )
         answered = await self._exchange.carry_out(call, found, account=visit.account)
         if isinstance(answered, Refused):
@@ -290,6 +325,9 @@ class Proxy:
             retry_after_s=refused.retry_after_s,
             allow=self._allow if refused.reason is ProblemReason.METHOD_NOT_ALLOWED else "",
         )
+        if problem.status == _UNAVAILABLE and problem.retry_after_s is not None:
+            wait_s = retry_after_s(problem.retry_after_s, self._ports.entropy.fraction())
+            problem = replace(problem, retry_after_s=wait_s)
         account.status = problem.status
         account.reason = refused.reason
         if account.outcome is not RequestOutcome.CLIENT_GONE:
@@ -321,6 +359,11 @@ class Proxy:
 
     def _report_fault(self, error: BaseException) -> None:
         self._ports.observer.observe(WorkFailed(where="proxy.request", error=describe_fault(error)))
+
+
+def _overloaded(account: Account, limit: SlotLimit) -> Refused:
+    account.limit = limit
+    return Refused(reason=ProblemReason.OVERLOADED)
 
 
 def describe_fault(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.events import (
     BreakerName,
     ClaimKind,
@@ -125,6 +126,11 @@ PROBLEMS: Final = _counter(
     "sidecar_problems_total",
     "Proxied requests that the sidecar answered itself.",
     reason=ProblemReason,
+)
+OVERLOADS: Final = _counter(
+    "sidecar_overloads_total",
+    "Proxied requests that were refused as overloaded, by the limit of the slots that they met.",
+    limit=SlotLimit,
 )
 UPSTREAM_RESPONSES: Final = Spec(
     name="sidecar_upstream_responses_total",

@@ -64,6 +64,7 @@ class Metrics:
         self.overhead = Spans(catalogue.OVERHEAD, registry)
         self.requests_in_flight = Levels(catalogue.REQUESTS_IN_FLIGHT, registry)
         self.problems = Counts(catalogue.PROBLEMS, registry)
+        self.overloads = Counts(catalogue.OVERLOADS, registry)
         self.upstream_responses = ProviderCounts(catalogue.UPSTREAM_RESPONSES, registry)
         self.token_lookups = Counts(catalogue.TOKEN_LOOKUPS, registry)
         self.control_requests = Counts(catalogue.CONTROL_REQUESTS, registry)

@@ -137,6 +137,8 @@ class TelemetryObserver:
                 metrics.overhead.observe(overhead_s, event.outcome)
                 if event.reason is not None:
                     metrics.problems.add(event.reason)
+                if event.limit is not None:
+                    metrics.overloads.add(event.limit)
             case ev.RequestStarted():
                 metrics.requests_in_flight.add(1)
             case ev.UpstreamAnswered():

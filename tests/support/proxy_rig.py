@@ -30,6 +30,7 @@ from sidecar.http.listening import listen
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.ports import Observer, Tracer
+from sidecar.service.patience import Patience
 from sidecar.service.token_source import BearerSource
 from sidecar.telemetry.tracing import NoTracer
 from tests.support.raw_http import (
@@ -66,6 +67,10 @@ class ScriptedSource:
     healed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     accepted_products: list[str] = field(default_factory=list[str])
     fault: Exception | None = None
+    left_s: list[float] = field(default_factory=list[float])
+
+    def patience(self) -> Patience:
+        return Patience(wait_s=10.0, clock=RealClock())
 
     def peek(self, key: GrantKey) -> TokenFound | None:
         self.keys.append(key)
@@ -73,12 +78,16 @@ class ScriptedSource:
             raise self.fault
         return self.peeked
 
-    async def token_for(self, key: GrantKey) -> TokenLookup:
+    async def token_for(self, key: GrantKey, *, patience: Patience) -> TokenLookup:
         self.keys.append(key)
+        self.left_s.append(patience.left_s)
         return self.found
 
-    async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
+    async def heal(
+        self, key: GrantKey, rejected: TokenFound, *, product: str, patience: Patience
+    ) -> HealVerdict:
         del key
+        self.left_s.append(patience.left_s)
         self.healed.append((rejected.position.generation, product))
         return self.verdicts.pop(0) if self.verdicts else HealDeclined()
 

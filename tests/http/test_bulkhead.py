@@ -13,6 +13,7 @@ import pytest
 from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.record import GrantKey
 from sidecar.domain.tokens import (
+    HealGranted,
     HealVerdict,
     ProblemReason,
     TokenFound,
@@ -250,13 +251,34 @@ async def test_a_heal_beyond_the_share_is_overload_and_no_rejection() -> None:
 
 async def test_a_second_rejection_waits_for_nothing() -> None:
     """It is told, so that the next call is better off; its own answer is the 401."""
-    source = ScriptedSource()
+    source = ScriptedSource(verdicts=[HealGranted(found=token(2))])
     async with running_proxy(REJECTED, source=source) as rig:
-        source.verdicts = []
         got = await _ask(rig)
 
     assert got.status == 401
-    assert source.left_s == [10.0]
+    assert source.left_s == [10.0, 0.0]
+
+
+async def test_a_look_up_and_a_heal_of_one_call_draw_on_one_patience() -> None:
+    """What the first one took is gone for the second; the next call begins with a whole one."""
+
+    @dataclass(slots=True, kw_only=True)
+    class Slow(ScriptedSource):
+        async def token_for(self, key: GrantKey, *, patience: Patience) -> TokenLookup:
+            del key
+            self.left_s.append(patience.left_s)
+            with patience.running():
+                await asyncio.sleep(0.02)
+            return token()
+
+    source = Slow(peeked=None, verdicts=[HealGranted(found=token(2))])
+    async with running_proxy(REJECTED, answer(), source=source) as rig:
+        statuses = [(await _ask(rig)).status for _ in range(2)]
+
+    first, healed, second = source.left_s
+    assert statuses == [200, 200]
+    assert (first, second) == (10.0, 10.0)
+    assert healed <= first - 0.02
 
 
 @asynccontextmanager

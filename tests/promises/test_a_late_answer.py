@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from time import monotonic
 
 from sidecar.sandbox import Fault, Sandbox
 from tests.promises.conftest import StartSidecar
@@ -19,6 +20,11 @@ PAUSE_S = 5.5
 CALLS = 10
 
 
+async def _passed(span_s: float) -> None:
+    since_s = monotonic()
+    await until(lambda: monotonic() - since_s > span_s, within_s=60, what="a life to end")
+
+
 async def test_a_process_stopped_for_longer_than_a_bearer_lives_serves_another_one(
     sandbox: Sandbox, start: StartSidecar, app: App
 ) -> None:
@@ -26,14 +32,14 @@ async def test_a_process_stopped_for_longer_than_a_bearer_lives_serves_another_o
     sleeper, other = await start("sleeper"), await start("other")
     sandbox.tune(id_token_life_s=SHORT_LIFE_S)
     await app.onboard(sleeper, USER)
-    await asyncio.sleep(SHORT_LIFE_S)
+    await _passed(SHORT_LIFE_S)
     sandbox.tune(id_token_life_s=LIFE_S)
     sandbox.faults.add(Fault(operation="refresh", kind="slow_after", delay_s=0.5))
     calling = asyncio.ensure_future(app.fetch(sleeper, USER))
     await until(lambda: refreshes(sandbox) == 1, within_s=30, what="the claim to reach Akoya")
 
     sleeper.signal(signal.SIGSTOP)
-    await asyncio.sleep(PAUSE_S)
+    await _passed(PAUSE_S)
     sandbox.tune(id_token_life_s=900)
     sleeper.signal(signal.SIGCONT)
     await eventually(

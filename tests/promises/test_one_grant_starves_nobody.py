@@ -69,7 +69,8 @@ async def test_110_callers_of_a_doubted_grant_keep_no_call_of_another_user_out(
 
 async def _until_in_doubt(sandbox: Sandbox, sidecar: SidecarProcess, app: App) -> None:
     """Lose the answer to a refresh: the owner repeats it, is denied, and the grant is in doubt."""
-    await asyncio.sleep(SHORT_LIFE_S)
+    since_s = monotonic()
+    await until(lambda: monotonic() - since_s > SHORT_LIFE_S, within_s=30, what="the life to end")
     sandbox.faults.add(Fault(operation="refresh", kind="drop_after", user=DOUBTED))
     assert await app.fetch(sidecar, DOUBTED) == COME_AGAIN
     assert (await app.show(sidecar, DOUBTED))["state"] == "in_doubt"

@@ -90,8 +90,8 @@ def errors_page() -> str:
             "As `application/problem+json` (RFC 9457) with the header `Sidecar-Error: <reason>`.\n"
             "Nothing else carries that header: an answer without it is the upstream's own.\n"
             "`Retry-After` is there where waiting helps: on a 503 the time that the obstacle is "
-            "known to last, at most 120 s, plus up to a fifth of it by chance, in whole seconds, and 1 "
-            "where nothing is known.\n"
+            "known to last, at most 120 s, plus up to a fifth of it by chance, in whole seconds, "
+            "and 1 where nothing is known.\n"
         ),
         table(("status", "reason", "Retry-After", "detail"), _problem_rows()),
         *_connect_parts(),

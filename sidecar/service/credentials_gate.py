@@ -37,16 +37,17 @@ class CredentialsGate:
     @property
     def wait_s(self) -> float:
         """How long no request may leave, as far as is known; 0: one may, if only as a canary."""
-        seen = self._throttle.seen
-        return self._store_clock.wait_s(seen.canary_at_ms) if seen.is_open else 0.0
+        seen, now_ms = self._throttle.seen, self._store_clock.now_ms()
+        waits = seen.is_open and is_running(
+            seen.canary_at_ms, now_ms=now_ms, longest_ms=self._canary_every_ms
+        )
+        return (seen.canary_at_ms - now_ms) / 1000 if waits else 0.0
 
     async def lets_through(self) -> bool:
         """Return whether a request may leave now: always while closed, else one canary a time."""
-        seen = self._throttle.seen
-        if not seen.is_open:
+        if not self.is_open:
             return True
-        now_ms = self._store_clock.now_ms()
-        if is_running(seen.canary_at_ms, now_ms=now_ms, longest_ms=self._canary_every_ms):
+        if self.wait_s:
             return False
         try:
             return await self._throttle.take(TakeCanary(canary_ms=self._canary_every_ms))

@@ -290,8 +290,7 @@ def _first_pair(parts: ClaimParts, newcomer: _Newcomer, tokens: TokenPair) -> Pa
             grant=grant,
             sealed_key=parts.vault.seal_key(grant, newcomer.key),
             consent=Consent(
-                id=newcomer.consent_id,
-                consented_at_ms=max(wanted_ms, after_former_ms),
+                id=newcomer.consent_id, consented_at_ms=max(wanted_ms, after_former_ms)
             ),
             generation=0,
         ),

@@ -194,7 +194,8 @@ class Reconciler:
                 consent=answer.consent,
                 generation=answer.position.generation + 1,
             ),
-            asked_at_ms=answer.sent_at_ms or None,
+            # Not from the future, should the store's clock have stepped back since.
+            asked_at_ms=min(answer.sent_at_ms, self._parts.store_clock.now_ms()) or None,
         )
         self._parts.journal.keep(
             PairReceived(grant=answer.grant, claim_id=answer.claim_id, pair=pair)

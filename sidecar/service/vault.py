@@ -112,7 +112,7 @@ class Vault:
             SealError: The envelope cannot be opened here, or holds another refresh token than its
                 fingerprint says.
         """
-        fields = self._opened(grant, pair)
+        fields = cast("Mapping[str, str | None]", self._opened(grant, pair))
         id_token = fields["id_token"]
         refresh_token = Secret(fields["refresh_token"] or "")
         if self._sealer.fingerprint(refresh_token) != pair.fingerprint:
@@ -132,11 +132,12 @@ class Vault:
         Raises:
             SealError: See `Sealer.open`.
         """
-        return cast("int", self._opened(grant, pair).get("aged_from_ms", 0))
+        aged_from_ms = self._opened(grant, pair).get("aged_from_ms")
+        return aged_from_ms if isinstance(aged_from_ms, int) else 0
 
-    def _opened(self, grant: GrantId, pair: StoredPair) -> Mapping[str, str | None]:
+    def _opened(self, grant: GrantId, pair: StoredPair) -> Mapping[str, object]:
         plain = self._sealer.open(pair.sealed_pair, context=_pair_context(grant, pair.position))
-        return cast("dict[str, str | None]", json.loads(plain))
+        return cast("dict[str, object]", json.loads(plain))
 
     def is_current(self, pair: StoredPair) -> bool:
         """Whether everything of the pair that is sealed was sealed with the first key."""

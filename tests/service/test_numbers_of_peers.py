@@ -231,6 +231,6 @@ async def test_an_order_skips_no_doubt() -> None:
     outcome = await order(peer, fleet)
 
     assert isinstance(outcome, Postponed)
-    assert outcome.obstacle is Obstacle.HELD
+    assert outcome.obstacle is Obstacle.IN_DOUBT
     assert fleet.idp.refreshes() == []
     await fleet.end()

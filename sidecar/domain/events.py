@@ -184,6 +184,15 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Resource(StrEnum):
+    """What the process, or its machine, can run out of."""
+
+    DESCRIPTORS = "descriptors"
+    """File descriptors: each connection and each open file takes one."""
+    MEMORY = "memory"
+    """Memory of the kernel for one more connection."""
+
+
 class StoreOperation(StrEnum):
     """What was asked of the store."""
 
@@ -780,6 +789,20 @@ class LoopLagged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceExhausted:
+    """Something could not be done because the process has no more of a resource.
+
+    Attributes:
+        is_new: It is the first time for a while; only then a person is told.
+    """
+
+    event: ClassVar[str] = "resource.exhausted"
+
+    resource: Resource
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleListening:
     """A listener is open."""
 
@@ -938,6 +961,7 @@ Event = (
     | StoreSwept
     | SpoolResealed
     | LoopLagged
+    | ResourceExhausted
     | LifecycleListening
     | LifecycleReady
     | LifecycleDraining

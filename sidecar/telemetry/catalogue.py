@@ -21,6 +21,7 @@ from sidecar.domain.events import (
     Mend,
     Outcome,
     RequestOutcome,
+    Resource,
     StoreOperation,
     UpstreamClass,
 )
@@ -316,6 +317,11 @@ RELOAD_SUCCESSFUL: Final = _gauge(
 RELOAD_SUCCEEDED_AT: Final = _gauge(
     "sidecar_config_last_reload_success_timestamp_seconds",
     "When files were last read and taken up, by the start or by a SIGHUP.",
+)
+RESOURCE_EXHAUSTED: Final = _counter(
+    "sidecar_resource_exhausted_total",
+    "What could not be done because the process had no more of a resource.",
+    resource=Resource,
 )
 WORK_FAILURES: Final = _counter(
     "sidecar_work_failures_total", "Faults of the sidecar itself. Report any."

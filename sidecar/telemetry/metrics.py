@@ -69,6 +69,7 @@ class Metrics:
         self.control_requests = Counts(catalogue.CONTROL_REQUESTS, registry)
         self.control_duration = Spans(catalogue.CONTROL_DURATION, registry)
         self.connects = Counts(catalogue.CONNECTS, registry)
+        self.resource_exhausted = Counts(catalogue.RESOURCE_EXHAUSTED, registry)
         self.work_failures = Counts(catalogue.WORK_FAILURES, registry)
         self.observer_failures = Counts(catalogue.OBSERVER_FAILURES, registry)
 

@@ -77,6 +77,7 @@ ProcessEvent = (
     | ev.StoreSwept
     | ev.SpoolResealed
     | ev.LoopLagged
+    | ev.ResourceExhausted
     | ev.LifecycleListening
     | ev.LifecycleReady
     | ev.LifecycleDraining
@@ -316,6 +317,8 @@ class TelemetryObserver:
                 self._metrics.note_reload(is_taken=True)
             case ev.ConfigurationReloadRefused():
                 self._metrics.note_reload(is_taken=False)
+            case ev.ResourceExhausted():
+                self._metrics.resource_exhausted.add(event.resource)
             case ev.WorkFailed():
                 self._metrics.work_failures.add()
             case ev.LifecycleListening() | ev.LifecycleReady() | ev.LifecycleDraining():

@@ -17,6 +17,7 @@ from sidecar.telemetry.catalogue import (
     PROBLEMS,
     PROVIDER_BREAKER_OPEN,
     REQUESTS,
+    RESOURCE_EXHAUSTED,
     SPOOL_FAILURES,
     STORE_OPERATIONS,
     STORE_UP,
@@ -106,10 +107,11 @@ BLAME: Final = Row(
                     expr=rate(PROBLEMS, "reason", _problems_of(Party.SIDECAR)), legend="{{reason}}"
                 ),
                 Query(expr=rate(WORK_FAILURES), legend="faults"),
+                Query(expr=rate(RESOURCE_EXHAUSTED, "resource"), legend="no {{resource}}"),
                 Query(expr=rate(SPOOL_FAILURES), legend="spool not written"),
                 Query(expr=rate(OBSERVER_FAILURES), legend="events not told"),
             ),
-            runbooks=("fault", "spool-not-writable"),
+            runbooks=("fault", "spool-not-writable", "descriptors-exhausted"),
         ),
         Panel(
             title="Our credentials",

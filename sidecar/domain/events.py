@@ -14,6 +14,7 @@ from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.domain.throttle import BrakeCause
 from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
+from sidecar.domain.upstream_failures import UpstreamCause
 
 
 class RequestOutcome(StrEnum):
@@ -231,7 +232,11 @@ class StoreOperation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted:
-    """One proxied request has ended; the canonical log line."""
+    """One proxied request has ended; the canonical log line.
+
+    Attributes:
+        cause: Why the upstream gave no answer, or not the whole of it.
+    """
 
     event: ClassVar[str] = "request.completed"
 
@@ -245,6 +250,7 @@ class RequestCompleted:
     status: int
     outcome: RequestOutcome
     reason: ProblemReason | None
+    cause: UpstreamCause | None
     duration_s: float
     upstream_duration_s: float
     bytes_in: int

@@ -29,6 +29,7 @@ from sidecar.domain.failure import Operation
 from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
 from sidecar.domain.tokens import ProblemReason, TokenSource
+from sidecar.domain.upstream_failures import UpstreamCause
 
 LATENCY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -133,6 +134,11 @@ UPSTREAM_RESPONSES: Final = Spec(
     meaning="Answers of the data APIs, or their absence.",
     labels={"class": _values(UpstreamClass)},
     has_provider=True,
+)
+UPSTREAM_FAILURES: Final = _counter(
+    "sidecar_upstream_failures_total",
+    "Proxied requests without an answer of the upstream, or without the whole of it.",
+    cause=UpstreamCause,
 )
 TOKEN_LOOKUPS: Final = _counter(
     "sidecar_token_lookups_total",

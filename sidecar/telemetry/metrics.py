@@ -65,6 +65,7 @@ class Metrics:
         self.requests_in_flight = Levels(catalogue.REQUESTS_IN_FLIGHT, registry)
         self.problems = Counts(catalogue.PROBLEMS, registry)
         self.upstream_responses = ProviderCounts(catalogue.UPSTREAM_RESPONSES, registry)
+        self.upstream_failures = Counts(catalogue.UPSTREAM_FAILURES, registry)
         self.token_lookups = Counts(catalogue.TOKEN_LOOKUPS, registry)
         self.control_requests = Counts(catalogue.CONTROL_REQUESTS, registry)
         self.control_duration = Spans(catalogue.CONTROL_DURATION, registry)

@@ -138,6 +138,8 @@ class TelemetryObserver:
                 metrics.overhead.observe(overhead_s, event.outcome)
                 if event.reason is not None:
                     metrics.problems.add(event.reason)
+                if event.cause is not None:
+                    metrics.upstream_failures.add(event.cause)
             case ev.RequestStarted():
                 metrics.requests_in_flight.add(1)
             case ev.UpstreamAnswered():

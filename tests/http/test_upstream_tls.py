@@ -12,12 +12,12 @@ import trustme
 
 from sidecar.adapters.trust import client_context
 from sidecar.domain.secret import Secret
+from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.upstream import (
     Question,
     Upstream,
     UpstreamAnswer,
     UpstreamFailed,
-    UpstreamFault,
     UpstreamOptions,
 )
 from tests.support.raw_http import RawUpstream, answer, read_head
@@ -112,7 +112,7 @@ async def test_an_upstream_of_another_authority_gets_nothing() -> None:
         async with asking(options) as upstream:
             got = await upstream.ask(QUESTION)
 
-    assert got == UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
+    assert got == UpstreamFailed(cause=UpstreamCause.TLS_UNTRUSTED)
     assert there.requests == []
 
 

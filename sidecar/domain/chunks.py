@@ -44,7 +44,7 @@ class ChunkedBody:
         self.is_malformed = False
         self.has_surplus = False
 
-    def take(self, data: bytes) -> list[bytes]:
+    def take(self, data: bytes) -> bytes:
         """Return the content in `data`, the next octets of the body."""
         if self._kept:
             data, self._kept = self._kept + data, b""
@@ -61,7 +61,7 @@ class ChunkedBody:
                 self._remaining -= end - position
                 position = end
         self.has_surplus = self.has_surplus or (self.is_whole and position < len(data))
-        return pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _read_line(self, data: bytes, position: int) -> int:
         """Read the line before a chunk, and before it the end of the last chunk's content."""

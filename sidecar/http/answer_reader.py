@@ -246,8 +246,8 @@ class AnswerReader(asyncio.Protocol):
     def _take_body(self, data: bytes) -> None:
         framing = Framing.NONE if self._head is None else self._head.framing
         if framing is Framing.CHUNKED:
-            for piece in self._chunks.take(data):
-                self._body.put(piece)
+            if content := self._chunks.take(data):
+                self._body.put(content)
             self._has_surplus = self._chunks.has_surplus
             if self._chunks.is_whole:
                 self._finish()

@@ -34,7 +34,7 @@ def cause_of(error: Exception) -> UpstreamCause:
             return _shortage() or UpstreamCause.DNS
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return UpstreamCause.EGRESS_PROXY
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
             return UpstreamCause.MALFORMED_ANSWER
         case aiohttp.ClientConnectorCertificateError():
             return _cause_of_certificate(error.certificate_error)

@@ -29,6 +29,7 @@ from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.answer_body import AnswerBody, AnswerBroken
 from sidecar.http.answer_reader import AnswerReader
 from sidecar.http.connect_causes import CONNECT_ERRORS, cause_of
+from sidecar.http.tunnel import TunnelConnector
 
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -152,13 +153,13 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._timeout = aiohttp.ClientTimeout(connect=options.connect_timeout_s)
         self._timeout_s = options.timeout_s
-        self._connector = aiohttp.TCPConnector(
+        self._connector = TunnelConnector(
             limit=0,
             keepalive_timeout=options.keepalive_s,
             ttl_dns_cache=30,
         )
         # A second try goes out on a connection that was never idle, and that nobody uses again.
-        self._fresh = aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=30)
+        self._fresh = TunnelConnector(limit=0, force_close=True, ttl_dns_cache=30)
         self._where = self._where_by(url, tls=options.tls, egress_proxy=options.egress_proxy)
         self._idle: WeakSet[ResponseHandler] = WeakSet()
         self._host_line = b"Host: " + self._where.headers["Host"].encode() + b"\r\n"
@@ -217,7 +218,7 @@ class Upstream:
         return answer
 
     async def _ask_on(
-        self, connector: aiohttp.TCPConnector, question: Question
+        self, connector: TunnelConnector, question: Question
     ) -> UpstreamAnswer | UpstreamFailed:
         while True:
             where = self._where

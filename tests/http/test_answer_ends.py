@@ -60,7 +60,7 @@ GENTLE: dict[str, Ending] = {"closed": close, "cut": cut}
 ENDINGS: dict[str, Ending] = GENTLE | {"reset": reset}
 
 
-@pytest.fixture(params=LOOPS.values(), ids=LOOPS)
+@pytest.fixture(params=list(LOOPS.values()), ids=list(LOOPS))
 def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
     with asyncio.Runner(loop_factory=request.param) as runner:
         yield runner

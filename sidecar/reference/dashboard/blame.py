@@ -23,6 +23,7 @@ from sidecar.telemetry.catalogue import (
     STORE_UP,
     TOKEN_ERRORS,
     TOKEN_REQUESTS,
+    UPSTREAM_FAILURES,
     UPSTREAM_RESPONSES,
     WORK_FAILURES,
 )
@@ -187,9 +188,10 @@ BLAME: Final = Row(
                     expr=rate(UPSTREAM_RESPONSES, "provider, class", _TROUBLE),
                     legend="{{provider}} {{class}}",
                 ),
+                Query(expr=rate(UPSTREAM_FAILURES, "cause"), legend="no answer: {{cause}}"),
                 Query(expr=rate(REQUESTS, where=_BROKE), legend="bodies that broke off"),
             ),
-            runbooks=("upstream-errors",),
+            runbooks=("upstream-errors", "upstream-unreachable"),
         ),
     ),
 )

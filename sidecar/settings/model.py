@@ -327,7 +327,7 @@ class Settings:
     upstream_retries: Annotated[int, Between(0, 3)] = field(
         default=0,
         metadata=meaning(
-            "Repeats of a GET after a connect failure, 408, 429 or 5xx, within a retry budget."
+            "Repeats of a GET without a usable answer, or after 408, 429 or 5xx, within a budget."
         ),
     )
     ca_file: ReadableFile | None = field(

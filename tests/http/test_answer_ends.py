@@ -104,7 +104,8 @@ async def ask_one_that_ends(
         await it.send(request(line=line))
         head = await it.read_head()
         go_on.set()
-        got, is_usual = await read_rest(it)
+        async with asyncio.timeout(10):
+            got, is_usual = await read_rest(it)
         await until(lambda: bool(rig.completed), within_s=10, what="the end of the call")
         return rig, head, got, is_usual
 

@@ -15,6 +15,7 @@ from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.domain.throttle import BrakeCause
 from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
+from sidecar.domain.upstream_failures import UpstreamCause
 
 
 class RequestOutcome(StrEnum):
@@ -185,6 +186,15 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Resource(StrEnum):
+    """What the process, or its machine, can run out of."""
+
+    DESCRIPTORS = "descriptors"
+    """File descriptors: each connection and each open file takes one."""
+    MEMORY = "memory"
+    """Memory of the kernel for one more connection."""
+
+
 class StoreOperation(StrEnum):
     """What was asked of the store."""
 
@@ -227,6 +237,7 @@ class RequestCompleted:
 
     Attributes:
         limit: Which limit of the slots it met, where it was refused as overloaded.
+        cause: Why the upstream gave no answer, or not the whole of it.
     """
 
     event: ClassVar[str] = "request.completed"
@@ -242,6 +253,7 @@ class RequestCompleted:
     outcome: RequestOutcome
     reason: ProblemReason | None
     limit: SlotLimit | None = None
+    cause: UpstreamCause | None
     duration_s: float
     upstream_duration_s: float
     bytes_in: int
@@ -786,6 +798,20 @@ class LoopLagged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceExhausted:
+    """Something could not be done because the process has no more of a resource.
+
+    Attributes:
+        is_new: It is the first time for a while; only then a person is told.
+    """
+
+    event: ClassVar[str] = "resource.exhausted"
+
+    resource: Resource
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleListening:
     """A listener is open."""
 
@@ -944,6 +970,7 @@ Event = (
     | StoreSwept
     | SpoolResealed
     | LoopLagged
+    | ResourceExhausted
     | LifecycleListening
     | LifecycleReady
     | LifecycleDraining

@@ -7,11 +7,12 @@ It does not know the client's connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Final, assert_never, final
 
 from sidecar.domain.bulkhead import GLANCE_S
-from sidecar.domain.events import UpstreamAnswered, UpstreamClass
+from sidecar.domain.events import Resource, UpstreamAnswered, UpstreamClass
 from sidecar.domain.forwarding import AnswerHead, sort_answer_headers
 from sidecar.domain.request_target import Refused
 from sidecar.domain.retrying import (
@@ -33,20 +34,21 @@ from sidecar.domain.tokens import (
 )
 from sidecar.domain.tracing import SpanName
 from sidecar.domain.upstream_answers import PEEK_BYTES, classify, is_told_by_body, read_code
+from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admitted
+from sidecar.http.answer_body import AnswerBroken
 from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import (
-    BODY_ERRORS,
     Question,
     Upstream,
     UpstreamAnswer,
     UpstreamFailed,
-    UpstreamFault,
 )
 from sidecar.ports import Clock, Entropy, Observer, Tracer
 from sidecar.service.patience import Patience
+from sidecar.service.shortages import Shortages
 from sidecar.service.token_source import BearerSource
 
 _UNAUTHORIZED: Final = 401
@@ -56,6 +58,12 @@ _FIRST_REDIRECT: Final = 300
 _PEEK_S: Final = 1.0
 _UNREACHABLE: Final = Refused(reason=ProblemReason.UPSTREAM_UNREACHABLE)
 _TIMED_OUT: Final = Refused(reason=ProblemReason.UPSTREAM_TIMEOUT)
+_OVERLOADED: Final = Refused(reason=ProblemReason.OVERLOADED)
+_SHORT_OF: Final = {
+    UpstreamCause.NO_DESCRIPTORS: Resource.DESCRIPTORS,
+    UpstreamCause.NO_MEMORY: Resource.MEMORY,
+}
+"""Failures that are ours and not the upstream's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +124,7 @@ class Exchange:
         self._bulkhead = bulkhead
         self._ports = ports
         self._policy = policy
+        self._shortages = Shortages(observer=ports.observer, clock=ports.clock)
         self._budget = RetryBudget(
             balance=policy.budget.floor, at_s=ports.clock.elapsed_s() if policy.retries else 0.0
         )
@@ -192,7 +201,7 @@ class Exchange:
                 with self._ports.tracer.span(SpanName.UPSTREAM) as span:
                     outcome = await self._ask_once(call, question, account=account)
                     if isinstance(outcome, UpstreamFailed):
-                        span.fail(outcome.fault.name.lower())
+                        span.fail(outcome.cause)
                 pause_s = self._pause_s(call, outcome, repeats=repeats)
                 if pause_s is None:
                     break
@@ -203,7 +212,7 @@ class Exchange:
         finally:
             account.upstream_s += clock.elapsed_s() - since_s
         if isinstance(outcome, UpstreamFailed):
-            return _refuse(call, outcome)
+            return _refuse(call, outcome, account=account)
         if _FIRST_SUCCESS <= outcome.status < _FIRST_REDIRECT:
             self._note_accepted(call, found)
         return outcome
@@ -218,29 +227,31 @@ class Exchange:
     ) -> Answered | UpstreamFailed:
         answer = await self._upstream.ask(question)
         if isinstance(answer, UpstreamFailed):
-            if answer.fault is UpstreamFault.SILENT:
-                self._observe(call, UpstreamClass.TIMEOUT)
+            self._note_failure(call, answer)
             return answer
-        message = answer.message
-        head = sort_answer_headers(
-            message.raw_headers,
-            is_length_framed=not message.chunked and message.code != _NO_CONTENT,
-        )
+        status = answer.head.status
+        head = sort_answer_headers(answer.head.headers, is_length_framed=status != _NO_CONTENT)
         account.interaction_id = head.interaction_id
         start = b""
         code = None
-        if is_told_by_body(message.code):
+        if is_told_by_body(status):
             try:
                 start = await _peek(answer)
-            except BODY_ERRORS:
+            except AnswerBroken as broken:
                 answer.close()
-                return UpstreamFailed(fault=UpstreamFault.NO_ANSWER)
+                return UpstreamFailed(cause=broken.cause)
             except BaseException:
                 answer.close()
                 raise
             code = read_code(start, encoding=head.content_encoding)
-        self._observe(call, classify(message.code, code))
-        return Answered(answer=answer, head=head, status=message.code, start=start)
+        self._observe(call, classify(status, code))
+        return Answered(answer=answer, head=head, status=status, start=start)
+
+    def _note_failure(self, call: Call, failed: UpstreamFailed) -> None:
+        if failed.cause is UpstreamCause.SILENT:
+            self._observe(call, UpstreamClass.TIMEOUT)
+        elif failed.cause in _SHORT_OF:
+            self._shortages.note(_SHORT_OF[failed.cause])
 
     def _observe(self, call: Call, upstream_class: UpstreamClass) -> None:
         self._ports.observer.observe(
@@ -255,10 +266,9 @@ class Exchange:
             return None
         retry_after_s = None
         match outcome:
-            case UpstreamFailed(fault=UpstreamFault.SILENT):
-                return None
-            case UpstreamFailed():
-                pass
+            case UpstreamFailed(cause=cause):
+                if cause is UpstreamCause.SILENT or cause in _SHORT_OF:
+                    return None
             case Answered(status=status, head=head):
                 if status not in RETRIED_STATUSES:
                     return None
@@ -280,20 +290,26 @@ class Exchange:
                 assert_never(decision)
 
 
-def _refuse(call: Call, failed: UpstreamFailed) -> Refused:
+def _refuse(call: Call, failed: UpstreamFailed, *, account: Account) -> Refused:
     if isinstance(call.body, RequestBody) and call.body.refusal is not None:
         return call.body.refusal
-    return _TIMED_OUT if failed.fault is UpstreamFault.SILENT else _UNREACHABLE
+    if not (isinstance(call.body, RequestBody) and call.body.is_stopped):
+        account.cause = failed.cause
+    if failed.cause in _SHORT_OF:
+        return _OVERLOADED
+    return _TIMED_OUT if failed.cause is UpstreamCause.SILENT else _UNREACHABLE
 
 
 async def _peek(answer: UpstreamAnswer) -> bytes:
-    """Read ahead what tells the class of an error: little, and not for long."""
+    """Read ahead what tells the class of an error: little, and not for long.
+
+    Raises:
+        AnswerBroken: The body breaks off within it.
+    """
     start = b""
-    try:
+    # Where the time is over, what there is has to do.
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PEEK_S):
             while len(start) < PEEK_BYTES and not answer.body.at_eof():
                 start += await answer.body.read(PEEK_BYTES - len(start))
-    except TimeoutError:
-        if answer.body.exception() is not None:
-            raise
     return start

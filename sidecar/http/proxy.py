@@ -219,7 +219,9 @@ class Proxy:
         observer.observe(_LOOKED_UP[found.source])
         self._bulkhead.note_served(admitted.key.provider)
         if not admitted.has_body:
-            return await self._forward(visit, admitted, found=found, body=None)
+            # A length of 0 goes on: without one, strict servers answer a POST with 411.
+            nothing = None if admitted.length is None else b""
+            return await self._exchange_and_pass(visit, admitted, found=found, body=nothing)
         body = self._open_body(visit, admitted)
         try:
             return await self._forward(visit, admitted, found=found, body=body)
@@ -254,26 +256,34 @@ class Proxy:
         )
 
     async def _forward(
-        self, visit: _Visit, admitted: Admitted, *, found: TokenFound, body: RequestBody | None
+        self, visit: _Visit, admitted: Admitted, *, found: TokenFound, body: RequestBody
     ) -> Refused | None:
-        whole: bytes | None = None
-        if body is not None:
-            try:
-                whole = await body.take_whole(keep_bytes=self._options.replay_body_max_bytes)
-            except UploadStopped:
-                if body.refusal is None:
-                    raise
-                return body.refusal
+        try:
+            whole = await body.take_whole(keep_bytes=self._options.replay_body_max_bytes)
+        except UploadStopped:
+            if body.refusal is None:
+                raise
+            return body.refusal
+        refused = await self._exchange_and_pass(
+            visit, admitted, found=found, body=body if whole is None else whole
+        )
+        if refused is not None and body.is_stopped and body.refusal is None:
+            raise UploadStopped
+        return refused
+
+    async def _exchange_and_pass(
+        self,
+        visit: _Visit,
+        admitted: Admitted,
+        *,
+        found: TokenFound,
+        body: bytes | RequestBody | None,
+    ) -> Refused | None:
         call = Call(
-            admitted=admitted,
-            method=visit.request.method,
-            body=body if whole is None else whole,
-            patience=visit.patience,
+            admitted=admitted, method=visit.request.method, body=body, patience=visit.patience
         )
         answered = await self._exchange.carry_out(call, found, account=visit.account)
         if isinstance(answered, Refused):
-            if body is not None and body.is_stopped and body.refusal is None:
-                raise UploadStopped
             return answered
         await self._pass_on(visit, answered)
         return None
@@ -282,16 +292,15 @@ class Proxy:
         account = visit.account
         clock = self._ports.clock
         since_s = clock.elapsed_s()
-        message = answered.answer.message
+        head = answered.answer.head
         account.status = answered.status
         if self._doorway.is_draining:
             visit.reply.is_kept_alive = False
         try:
             passage = await visit.reply.send_answer(
                 answered.head,
-                status=answered.status,
-                status_line=b"HTTP/1.1 %d %b"
-                % (answered.status, message.reason.encode("utf-8", "surrogateescape")),
+                status_line=b"HTTP/1.1 %d %b" % (answered.status, head.reason),
+                framing=head.framing,
                 start=answered.start,
                 body=answered.answer.body,
             )
@@ -305,6 +314,7 @@ class Proxy:
                 )
             case Passage.UPSTREAM_BROKE:
                 account.outcome = RequestOutcome.UPSTREAM_BROKE
+                account.cause = visit.reply.broken_by
                 visit.reply.abort()
             case Passage.CLIENT_STALLED:
                 account.outcome = RequestOutcome.CLIENT_GONE

@@ -58,10 +58,13 @@ class RequestBody:
     async def take_whole(self, *, keep_bytes: int) -> bytes | None:
         """Return the whole body if it has at most `keep_bytes`, else ``None``: then stream it.
 
+        In that case some of it is here: a request of which nothing follows its head goes nowhere.
+
         Raises:
             UploadStopped: It will never be whole.
         """
         if self._length is not None and self._length > keep_bytes:
+            self._start = await self._read()
             return None
         kept: list[bytes] = []
         while chunk := await self._read():
@@ -92,6 +95,11 @@ class RequestBody:
             # The client left, or (TimeoutError) stayed silent for too long.
             raise self._stop(None) from error
         self.received_bytes += len(chunk)
+        if self._length is not None and (
+            self.received_bytes > self._length or (not chunk and self.received_bytes < self._length)
+        ):
+            # The upstream is told the length before the body: it must come true.
+            raise self._stop(Refused(reason=ProblemReason.REQUEST_INVALID))
         if 0 < self._limit_bytes < self.received_bytes:
             raise self._stop(Refused(reason=ProblemReason.REQUEST_TOO_LARGE))
         return chunk

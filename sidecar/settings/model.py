@@ -325,12 +325,14 @@ class Settings:
     )
     upstream_timeout_s: Annotated[float, Between(0.1, 3600)] = field(
         default=30.0,
-        metadata=meaning("Longest silence of the data APIs between two reads."),
+        metadata=meaning(
+            "Longest wait for the whole head of an answer, and for the next read of its body."
+        ),
     )
     upstream_retries: Annotated[int, Between(0, 3)] = field(
         default=0,
         metadata=meaning(
-            "Repeats of a GET after a connect failure, 408, 429 or 5xx, within a retry budget."
+            "Repeats of a GET without a usable answer, or after 408, 429 or 5xx, within a budget."
         ),
     )
     ca_file: ReadableFile | None = field(

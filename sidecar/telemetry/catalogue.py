@@ -22,6 +22,7 @@ from sidecar.domain.events import (
     Mend,
     Outcome,
     RequestOutcome,
+    Resource,
     StoreOperation,
     UpstreamClass,
 )
@@ -29,6 +30,7 @@ from sidecar.domain.failure import Operation
 from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
 from sidecar.domain.tokens import ProblemReason, TokenSource
+from sidecar.domain.upstream_failures import UpstreamCause
 
 LATENCY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -138,6 +140,11 @@ UPSTREAM_RESPONSES: Final = Spec(
     meaning="Answers of the data APIs, or their absence.",
     labels={"class": _values(UpstreamClass)},
     has_provider=True,
+)
+UPSTREAM_FAILURES: Final = _counter(
+    "sidecar_upstream_failures_total",
+    "Proxied requests without an answer of the upstream, or without the whole of it.",
+    cause=UpstreamCause,
 )
 TOKEN_LOOKUPS: Final = _counter(
     "sidecar_token_lookups_total",
@@ -322,6 +329,11 @@ RELOAD_SUCCESSFUL: Final = _gauge(
 RELOAD_SUCCEEDED_AT: Final = _gauge(
     "sidecar_config_last_reload_success_timestamp_seconds",
     "When files were last read and taken up, by the start or by a SIGHUP.",
+)
+RESOURCE_EXHAUSTED: Final = _counter(
+    "sidecar_resource_exhausted_total",
+    "What could not be done because the process had no more of a resource.",
+    resource=Resource,
 )
 WORK_FAILURES: Final = _counter(
     "sidecar_work_failures_total", "Faults of the sidecar itself. Report any."

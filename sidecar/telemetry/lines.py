@@ -78,6 +78,9 @@ LINES: Final[dict[type[Event], Line]] = {
     events.BrakeReleased: Line(level=Level.WARNING),
     events.BrakeTrialEnded: Line(level=Level.INFO),
     events.ClientSecretRead: Line(level=Level.INFO, unless="error unless `is_usable`"),
+    events.ResourceExhausted: Line(
+        level=Level.ERROR, unless="debug unless `is_new`, while it goes on"
+    ),
     events.LifecycleListening: Line(level=Level.INFO),
     events.LifecycleReady: Line(level=Level.INFO),
     events.LifecycleDraining: Line(level=Level.INFO),
@@ -132,6 +135,8 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING if event.restart_needed else line.level
         case events.ClientSecretRead(is_usable=False):
             return Level.ERROR
+        case events.ResourceExhausted(is_new=False):
+            return Level.DEBUG
         case _:
             return line.level
 

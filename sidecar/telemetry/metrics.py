@@ -66,10 +66,12 @@ class Metrics:
         self.problems = Counts(catalogue.PROBLEMS, registry)
         self.overloads = Counts(catalogue.OVERLOADS, registry)
         self.upstream_responses = ProviderCounts(catalogue.UPSTREAM_RESPONSES, registry)
+        self.upstream_failures = Counts(catalogue.UPSTREAM_FAILURES, registry)
         self.token_lookups = Counts(catalogue.TOKEN_LOOKUPS, registry)
         self.control_requests = Counts(catalogue.CONTROL_REQUESTS, registry)
         self.control_duration = Spans(catalogue.CONTROL_DURATION, registry)
         self.connects = Counts(catalogue.CONNECTS, registry)
+        self.resource_exhausted = Counts(catalogue.RESOURCE_EXHAUSTED, registry)
         self.work_failures = Counts(catalogue.WORK_FAILURES, registry)
         self.observer_failures = Counts(catalogue.OBSERVER_FAILURES, registry)
 

@@ -77,6 +77,7 @@ ProcessEvent = (
     | ev.StoreSwept
     | ev.SpoolResealed
     | ev.LoopLagged
+    | ev.ResourceExhausted
     | ev.LifecycleListening
     | ev.LifecycleReady
     | ev.LifecycleDraining
@@ -139,6 +140,8 @@ class TelemetryObserver:
                     metrics.problems.add(event.reason)
                 if event.limit is not None:
                     metrics.overloads.add(event.limit)
+                if event.cause is not None:
+                    metrics.upstream_failures.add(event.cause)
             case ev.RequestStarted():
                 metrics.requests_in_flight.add(1)
             case ev.UpstreamAnswered():
@@ -318,6 +321,8 @@ class TelemetryObserver:
                 self._metrics.note_reload(is_taken=True)
             case ev.ConfigurationReloadRefused():
                 self._metrics.note_reload(is_taken=False)
+            case ev.ResourceExhausted():
+                self._metrics.resource_exhausted.add(event.resource)
             case ev.WorkFailed():
                 self._metrics.work_failures.add()
             case ev.LifecycleListening() | ev.LifecycleReady() | ev.LifecycleDraining():

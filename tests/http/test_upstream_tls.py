@@ -12,12 +12,12 @@ import trustme
 
 from sidecar.adapters.trust import client_context
 from sidecar.domain.secret import Secret
+from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.upstream import (
     Question,
     Upstream,
     UpstreamAnswer,
     UpstreamFailed,
-    UpstreamFault,
     UpstreamOptions,
 )
 from tests.support.raw_http import RawUpstream, answer, read_head
@@ -39,13 +39,14 @@ class EgressProxy:
 
     to_port: int
     port: int = 0
+    answer: bytes = b"HTTP/1.1 200 Connected\r\n\r\n"
     asked: list[bytes] = field(default_factory=list[bytes])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await read_head(reader)
         self.asked.append(head.start_line)
         there, back = await asyncio.open_connection("127.0.0.1", self.to_port)
-        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        writer.write(self.answer)
         async with asyncio.TaskGroup() as both_ways:
             both_ways.create_task(carry(reader, back))
             both_ways.create_task(carry(there, writer))
@@ -112,7 +113,7 @@ async def test_an_upstream_of_another_authority_gets_nothing() -> None:
         async with asking(options) as upstream:
             got = await upstream.ask(QUESTION)
 
-    assert got == UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
+    assert got == UpstreamFailed(cause=UpstreamCause.TLS_UNTRUSTED)
     assert there.requests == []
 
 
@@ -216,6 +217,34 @@ async def test_another_egress_proxy_counts_from_the_next_request_on() -> None:
         server.close()
 
     assert asked == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "surplus",
+    [
+        b"HTTP/1.1 200 Connected\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 Connected\r\n\r\n\x15\x03\x03\x00\x02\x02\x28",
+        b"HTTP/1.1 200 Connected\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 Connected\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    ],
+)
+async def test_a_tunnel_in_which_somebody_speaks_first_is_not_used(surplus: bytes) -> None:
+    """What comes before our first octet of TLS is not the upstream's: nothing is sent."""
+    authority = trustme.CA()
+    async with tls_upstream(authority) as there:
+        egress = EgressProxy(to_port=there.port, answer=surplus)
+        server = await asyncio.start_server(egress.serve, "127.0.0.1", 0)
+        options = UpstreamOptions(
+            url=f"https://{HOST}",
+            tls=trusting(authority),
+            egress_proxy=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        )
+        async with asking(options) as upstream:
+            got = await upstream.ask(QUESTION)
+        server.close()
+
+    assert got == UpstreamFailed(cause=UpstreamCause.MALFORMED_ANSWER)
+    assert there.requests == []
 
 
 @pytest.mark.parametrize("root", ["/prefix", "/prefix/"])

@@ -6,6 +6,7 @@ know what a test asserts.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ from tests.support.raw_http import (
     connected,
     running_upstream,
 )
+from tests.support.tls import LoopbackTls
 
 EventT = TypeVar("EventT")
 GRANT = GrantId("grant-of-a-test")
@@ -163,12 +165,13 @@ async def running_proxy(  # noqa: PLR0913 - each has its test
     listen_on: str = "127.0.0.1:0",
     upstream_port: int | None = None,
     tracer: Tracer | None = None,
+    tls: LoopbackTls | None = None,
 ) -> AsyncGenerator[Rig]:
     """Serve the proxy in front of a scripted upstream."""
     source = source or ScriptedSource()
     observer = RecordingObserver()
     async with (
-        running_upstream(*script) as upstream,
+        running_upstream(*script, tls=None if tls is None else tls.server) as upstream,
         listening_proxy(
             source,
             observer=observer,
@@ -177,6 +180,7 @@ async def running_proxy(  # noqa: PLR0913 - each has its test
             timeout_s=timeout_s,
             listen_on=listen_on,
             tracer=tracer,
+            tls=None if tls is None else tls.client,
         ) as (proxy, port),
     ):
         yield Rig(proxy=proxy, upstream=upstream, source=source, observer=observer, port=port)
@@ -192,11 +196,15 @@ async def listening_proxy(  # noqa: PLR0913 - each has its test
     timeout_s: float = 10.0,
     listen_on: str = "127.0.0.1:0",
     tracer: Tracer | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[tuple[Proxy, int]]:
     """Serve the proxy with bearers of any source in front of any upstream; yield its port too."""
     asked = Upstream(
         options=UpstreamOptions(
-            url=f"http://127.0.0.1:{upstream_port}", timeout_s=timeout_s, connect_timeout_s=2.0
+            url=f"http{'s' if tls else ''}://127.0.0.1:{upstream_port}",
+            timeout_s=timeout_s,
+            connect_timeout_s=2.0,
+            tls=tls,
         )
     )
     proxy = Proxy(

@@ -73,3 +73,23 @@ def tls_redis(directory: Path, authority: trustme.CA) -> Generator[TlsRedis]:
         yield TlsRedis(server=server, url=f"rediss://localhost:{port}/0", ca_file=ca_file)
     finally:
         server.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopbackTls:
+    """TLS between a client and a server at 127.0.0.1 that trust one another."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+def loopback_tls() -> LoopbackTls:
+    """Make an authority, a server of it, and a client that trusts it."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(  # pyright: ignore[reportUnknownMemberType]
+        server  # (its signature names OpenSSL's own type as well)
+    )
+    client = ssl.create_default_context()
+    authority.configure_trust(client)  # pyright: ignore[reportUnknownMemberType]
+    return LoopbackTls(server=server, client=client)

@@ -116,6 +116,8 @@ def test_a_failed_token_request_is_told_with_hint_and_next_step() -> None:
         (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FAILED), "error"),
         (sample(ev.ConnectCompleted, outcome=ConnectOutcome.RETURN_REFUSED), "error"),
         (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FAULT), "error"),
+        (sample(ev.ResourceExhausted, is_new=True), "error"),
+        (sample(ev.ResourceExhausted, is_new=False), "debug"),
         (sample(ev.TokenLost), "error"),
         (sample(ev.StoreLost), "warning"),
         (sample(ev.ClaimEndedAs), "debug"),

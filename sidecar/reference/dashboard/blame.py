@@ -17,11 +17,13 @@ from sidecar.telemetry.catalogue import (
     PROBLEMS,
     PROVIDER_BREAKER_OPEN,
     REQUESTS,
+    RESOURCE_EXHAUSTED,
     SPOOL_FAILURES,
     STORE_OPERATIONS,
     STORE_UP,
     TOKEN_ERRORS,
     TOKEN_REQUESTS,
+    UPSTREAM_FAILURES,
     UPSTREAM_RESPONSES,
     WORK_FAILURES,
 )
@@ -106,10 +108,11 @@ BLAME: Final = Row(
                     expr=rate(PROBLEMS, "reason", _problems_of(Party.SIDECAR)), legend="{{reason}}"
                 ),
                 Query(expr=rate(WORK_FAILURES), legend="faults"),
+                Query(expr=rate(RESOURCE_EXHAUSTED, "resource"), legend="no {{resource}}"),
                 Query(expr=rate(SPOOL_FAILURES), legend="spool not written"),
                 Query(expr=rate(OBSERVER_FAILURES), legend="events not told"),
             ),
-            runbooks=("fault", "spool-not-writable"),
+            runbooks=("fault", "spool-not-writable", "descriptors-exhausted"),
         ),
         Panel(
             title="Our credentials",
@@ -185,9 +188,10 @@ BLAME: Final = Row(
                     expr=rate(UPSTREAM_RESPONSES, "provider, class", _TROUBLE),
                     legend="{{provider}} {{class}}",
                 ),
+                Query(expr=rate(UPSTREAM_FAILURES, "cause"), legend="no answer: {{cause}}"),
                 Query(expr=rate(REQUESTS, where=_BROKE), legend="bodies that broke off"),
             ),
-            runbooks=("upstream-errors",),
+            runbooks=("upstream-errors", "upstream-unreachable"),
         ),
     ),
 )

@@ -135,7 +135,7 @@ async def test_a_named_authority_stands_instead_of_the_systems(
                     got[-1].close()
 
     assert isinstance(got[0], UpstreamAnswer)
-    assert got[1] == UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
+    assert got[1] == UpstreamFailed(cause=UpstreamCause.TLS_UNTRUSTED)
 
 
 async def test_an_egress_proxy_sees_a_tunnel_and_nothing_in_it() -> None:
@@ -192,7 +192,7 @@ async def test_other_authorities_let_idle_connections_go_and_running_exchanges_e
             assert isinstance(accepted, UpstreamAnswer)
             accepted.close()
 
-    assert refused == refused_again == UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
+    assert refused == refused_again == UpstreamFailed(cause=UpstreamCause.TLS_UNTRUSTED)
     assert body == b"sealed"
 
 

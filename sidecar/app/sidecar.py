@@ -26,7 +26,7 @@ from sidecar.domain.addresses import ListenAddress
 from sidecar.domain.events import LifecycleListening, SignalIgnored
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.http.listening import Listener, listen
-from sidecar.http.probes import make_probes
+from sidecar.http.probes import ProbeOptions, Probes
 from sidecar.service.lifecycle import Door, Lifecycle, Vitals
 from sidecar.settings import Settings
 
@@ -95,12 +95,13 @@ class Sidecar:
         async with AsyncExitStack() as stack:
             stack.callback(signals.let_go)
             stack.callback(self._base.tracer.close)
-            probes = make_probes(
-                render_metrics=self._base.metrics_page.render, health=self._lifecycle
+            probes = Probes(
+                render_metrics=self._base.metrics_page.render,
+                health=self._lifecycle,
+                observer=self._base.observer,
+                options=ProbeOptions(max_connections=self._base.shares.metrics),
             )
-            await stack.enter_async_context(
-                self._listening("metrics", web.AppRunner(probes, access_log=None))
-            )
+            await stack.enter_async_context(self._listening("metrics", probes.runner))
             await self._lane_side.start()
             stack.push_async_callback(self._lane_side.stop)
             if not await self._terms.are_met():
@@ -151,7 +152,7 @@ class Sidecar:
 
     @asynccontextmanager
     async def _listening(
-        self, name: str, runner: web.BaseRunner, *, shown: ShownCertificate | None = None
+        self, name: str, runner: web.ServerRunner, *, shown: ShownCertificate | None = None
     ) -> AsyncGenerator[Listener]:
         listener = await listen(
             runner,

@@ -78,6 +78,12 @@ LINES: Final[dict[type[Event], Line]] = {
     events.BrakeReleased: Line(level=Level.WARNING),
     events.BrakeTrialEnded: Line(level=Level.INFO),
     events.ClientSecretRead: Line(level=Level.INFO, unless="error unless `is_usable`"),
+    events.DescriptorsShared: Line(level=Level.INFO),
+    events.ConnectionDropped: Line(level=Level.DEBUG),
+    events.ListenerFilled: Line(level=Level.WARNING),
+    events.ListenerRelieved: Line(level=Level.INFO),
+    events.AcceptFailed: Line(level=Level.ERROR, unless="debug where `is_repeated`"),
+    events.AcceptResumed: Line(level=Level.INFO),
     events.LifecycleListening: Line(level=Level.INFO),
     events.LifecycleReady: Line(level=Level.INFO),
     events.LifecycleDraining: Line(level=Level.INFO),
@@ -132,6 +138,8 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING if event.restart_needed else line.level
         case events.ClientSecretRead(is_usable=False):
             return Level.ERROR
+        case events.AcceptFailed(is_repeated=True):
+            return Level.DEBUG
         case _:
             return line.level
 

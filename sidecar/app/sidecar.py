@@ -25,6 +25,7 @@ from sidecar.app.upkeep import kept
 from sidecar.domain.addresses import ListenAddress
 from sidecar.domain.events import LifecycleListening, SignalIgnored
 from sidecar.domain.policy import ProtocolTimes
+from sidecar.http.connections import runner_of
 from sidecar.http.listening import Listener, listen
 from sidecar.http.probes import ProbeOptions, Probes
 from sidecar.service.lifecycle import Door, Lifecycle, Vitals
@@ -32,8 +33,6 @@ from sidecar.settings import Settings
 
 STOPPED: Final = 0
 WRONG_CONFIGURATION: Final = 78
-CONNECTION_GRACE_S: Final = 0.5
-"""How long a listener waits for its connections once nothing is in flight any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +127,7 @@ class Sidecar:
             stack.callback(reloading.cancel)
             asking = keeping.create_task(self._meet_store_later())
             stack.callback(asking.cancel)
-            await stack.enter_async_context(
-                self._listening("proxy", web.ServerRunner(side.proxy.server))
-            )
+            await stack.enter_async_context(self._listening("proxy", runner_of(side.proxy.server)))
             doors: list[Door] = [side.proxy, side.control]
             await stack.enter_async_context(
                 self._listening("control", side.control.runner, shown=shown.control)

@@ -20,6 +20,7 @@ PARTS_AT_ONCE: Final = 512
 """A segment of tiny chunks must not hold the event loop up: the rest of it is for the next turn."""
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_SIZE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,16}[ \t]*(;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -99,11 +100,11 @@ class ChunkedBody:
 
     def _take_size(self, data: bytes, at: int) -> int | None:
         end = data.find(CRLF, at, at + LINE_MAX_BYTES)
-        line = data[at : at + LINE_MAX_BYTES].removesuffix(b"\r") if end < 0 else data[at:end]
-        read = _SIZE_LINE.fullmatch(line)
         if end < 0:
-            is_started = not line or (read and len(line) < LINE_MAX_BYTES - 1)
+            start = data[at : at + LINE_MAX_BYTES].removesuffix(b"\r")
+            is_started = len(start) < LINE_MAX_BYTES - 1 and _SIZE_START.fullmatch(start)
             return None if is_started else self._break()
+        read = _SIZE_LINE.fullmatch(data, at, end)
         if read is None:
             return self._break()
         self._left = int(read[1], 16)

@@ -16,7 +16,7 @@ at once, however many there are. It decides and never closes anything; time is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Final, Generic, TypeVar, final
@@ -77,12 +77,16 @@ class Patience:
     Attributes:
         head_s: For the rest of a head, and for TLS, as a whole.
         stalled_s: For a peer to go on reading.
-        slow_s: After which a slow peer goes if the listener is full.
+        slow_s: After which a peer that sends a body or reads an answer slowly goes if the listener
+            is full.
+        has_streams: Whether bodies and answers may be large, so that a peer in the midst of one
+            that is not slow is never closed for another one.
     """
 
     head_s: float = 10.0
     stalled_s: float = 30.0
     slow_s: float = 1.0
+    has_streams: bool = False
 
 
 _CAUSES: Final[Mapping[Stage, DropCause]] = {
@@ -91,8 +95,12 @@ _CAUSES: Final[Mapping[Stage, DropCause]] = {
     Stage.STALLED: DropCause.SLOW_READER,
     Stage.CLOSING: DropCause.SLOW_READER,
 }
-_SLOW: Final = (Stage.HANDSHAKE, Stage.HEAD, Stage.CLOSING, Stage.BODY, Stage.STALLED)
-"""In which order they go after the idle ones."""
+_SHORT: Final = (Stage.IDLE, Stage.HANDSHAKE, Stage.HEAD, Stage.CLOSING)
+"""What is over in a moment if the peer wants something; in the order in which they go."""
+
+_LONG: Final = (Stage.BODY, Stage.STALLED)
+_FRESH_S: Final = 1.0
+"""A connection this young may have sent a request that was not read yet."""
 
 
 @final
@@ -107,7 +115,7 @@ class ConnectionTable(Generic[ConnectionT]):
         self._held: dict[ConnectionT, int] = {}
         self._stages: dict[ConnectionT, Stage] = {}
         self._since: dict[Stage, dict[ConnectionT, float]] = {stage: {} for stage in Stage}
-        self._slow_s = patience.slow_s
+        self._patience = patience
         self._deadlines = (
             (Stage.HANDSHAKE, patience.head_s),
             (Stage.HEAD, patience.head_s),
@@ -160,12 +168,20 @@ class ConnectionTable(Generic[ConnectionT]):
 
     def make_room(self, *, now_s: float) -> ConnectionT | None:
         """Return the connection that goes for a new one; ``None``: none may."""
-        idle = self._since[Stage.IDLE]
-        if idle:
-            return next(iter(idle))
-        for stage in _SLOW:
+        going = self._oldest_of(_SHORT, before_s=now_s - _FRESH_S)
+        if going is None:
+            going = self._oldest_of(_LONG, before_s=now_s - self._patience.slow_s)
+        if going is None:
+            going = self._oldest_of(_SHORT, before_s=now_s)
+        if going is None and not self._patience.has_streams:
+            going = self._oldest_of(_LONG, before_s=now_s)
+        return going
+
+    def _oldest_of(self, stages: Sequence[Stage], *, before_s: float) -> ConnectionT | None:
+        """Return who has been in the first of these stages for longest, if since `before_s`."""
+        for stage in stages:
             for connection, since_s in self._since[stage].items():
-                if now_s - since_s >= self._slow_s:
+                if since_s <= before_s:
                     return connection
                 break
         return None

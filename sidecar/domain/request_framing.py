@@ -130,7 +130,9 @@ class RequestFramer:
             return self._begin(head), at + end - before
         if len(buffer) > self._most_head_bytes:
             return self._fail(HeadFault.TOO_LARGE), len(data)
-        if not may_go_on(bytes(buffer[before - 1 :])):
+        # A return that came last is looked at again, with what came behind it.
+        seen = before - buffer.startswith(b"\r", before - 1)
+        if not may_go_on(bytes(buffer[seen:])):
             return self._fail(HeadFault.MALFORMED), len(data)
         return b"", len(data)
 

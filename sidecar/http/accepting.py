@@ -18,9 +18,11 @@ from sidecar.domain.connection_table import AcceptFailure, DropCause, Stage
 from sidecar.domain.events import AcceptFailed, AcceptResumed
 from sidecar.http.connections import ClientConnection, ProxyServer
 
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 4
+"""So that what they send is read before as many others come as would make them go again."""
+
 _RETRY_S: Final = 0.25
-_SWEEP_S: Final = 1.0
+_SWEEP_S: Final = 0.5
 _TLS_CLOSE_S: Final = 5.0
 _OUT_OF: Final[Mapping[int, AcceptFailure]] = {
     errno.EMFILE: AcceptFailure.PROCESS_DESCRIPTORS,

@@ -27,7 +27,7 @@ from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.connect_pages import Page, departure_page, ending_page, link_page
-from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_problems import ControlReason, to_control_problem
 from sidecar.http.doorway import Doorway
 from sidecar.http.problems import Problem
@@ -125,7 +125,7 @@ class ConnectSite:
                 most=options.max_connections,
             ),
         )
-        self.runner = web.ServerRunner(server)
+        self.runner = runner_of(server)
 
     def drain(self) -> None:
         """Turn new visits away from now on, and close each connection after its answer."""

@@ -27,7 +27,11 @@ from sidecar.http.problems import Problem
 from sidecar.http.reply import Ended, render_problem
 from sidecar.ports import Observer
 
+_NO_END: Final = "the body has no end that all hops agree on"
 _LINGER_S: Final = 2.0
+_GRACE_S: Final = 0.5
+"""For clients to take their answers after the drain; one that does not read must not hold it up."""
+
 _PIPELINED_BYTES: Final = 65536
 """Of requests behind the one that is answered; then nothing more is read."""
 
@@ -225,7 +229,7 @@ class ClientConnection(web.RequestHandler):
         """Note the body of the request that is answered from now on."""
         self._body = body
         if self._is_body_broken:
-            self._break_body(body)
+            body.set_exception(web.RequestPayloadError(_NO_END))
 
     def _take(self, data: bytes) -> None:
         framer, at = self._framer, 0
@@ -312,7 +316,7 @@ class ClientConnection(web.RequestHandler):
         if fault is HeadFault.CHUNK:
             self._is_body_broken = True
             if self._body is not None and self._is_serving:
-                self._break_body(self._body)
+                self._body.set_exception(web.RequestPayloadError(_NO_END))
             elif not self._is_serving:
                 self.drop()  # it was answered before its body came
             return
@@ -327,9 +331,6 @@ class ClientConnection(web.RequestHandler):
         self._send_problem(wire, reason)
         self._finish_writing()
         self._loop.call_later(_LINGER_S, wire.abort)
-
-    def _break_body(self, body: StreamReader) -> None:
-        body.set_exception(web.RequestPayloadError("the body has no end that all hops agree on"))
 
     def _send_problem(self, wire: asyncio.Transport, reason: ProblemReason) -> None:
         problem = self._server.refuse_malformed(reason)
@@ -385,10 +386,14 @@ class ClientConnection(web.RequestHandler):
         self._server.report_fault(error if isinstance(error, BaseException) else RuntimeError())
 
 
+def runner_of(server: ProxyServer) -> web.ServerRunner:
+    """Return what ends the connections of `server` once nothing is in flight any more."""
+    return web.ServerRunner(server, shutdown_timeout=_GRACE_S)
+
+
 def may_be_followed(request: web.BaseRequest) -> bool:
     """Whether the bytes after this request, as far as it was read, begin the next one for sure.
 
-    They do not where its body was not read to the end, nor where it came in chunks: the parser
-    would take their trailers for headers of the next request.
+    They don't if its body wasn't read to the end; one that came in chunks is the last as well.
     """
     return request.content.is_eof() and "Transfer-Encoding" not in request.headers

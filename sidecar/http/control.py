@@ -24,7 +24,7 @@ from sidecar.domain.tokens import ProblemReason
 from sidecar.domain.tracing import parse_traceparent
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
-from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_answers import Answer
 from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls, Desks
 from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
@@ -135,7 +135,7 @@ class ControlApi:
                 most=options.max_connections,
             ),
         )
-        self.runner = web.ServerRunner(server)
+        self.runner = runner_of(server)
 
     def renew_keys(self, keys: Mapping[str, Secret]) -> None:
         """Accept `keys` and no others, from the next call on each connection."""

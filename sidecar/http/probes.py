@@ -19,7 +19,7 @@ from sidecar.domain.connection_table import ListenerName
 from sidecar.domain.descriptors import METRICS_MOST
 from sidecar.domain.events import WorkFailed
 from sidecar.domain.tokens import ProblemReason
-from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_problems import ControlReason, to_control_problem
 from sidecar.http.problems import Problem
 from sidecar.http.proxy import describe_fault
@@ -89,7 +89,7 @@ class Probes:
                 most=options.max_connections,
             ),
         )
-        self.runner = web.ServerRunner(server)
+        self.runner = runner_of(server)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; nothing escapes but cancellation."""

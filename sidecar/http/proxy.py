@@ -115,7 +115,9 @@ class Proxy:
                 keepalive_s=options.client_keepalive_s,
                 max_header_bytes=options.max_header_bytes,
                 most=options.max_connections,
-                patience=Patience(stalled_s=options.client_silence_s, slow_s=_SLOW_S),
+                patience=Patience(
+                    stalled_s=options.client_silence_s, slow_s=_SLOW_S, has_streams=True
+                ),
             ),
         )
 

@@ -1,7 +1,7 @@
 """The body of a client's request: kept whole while it is small, streamed when it is not.
 
-It bounds size, silence and slowness and remembers why a body ended early. It does not know where the body
-goes.
+It bounds size, silence, and slowness, and remembers why a body ended early. It does not know where
+the body goes.
 """
 
 from __future__ import annotations

@@ -33,7 +33,11 @@ class ProbesRig:
     accepts: list[str] = field(default_factory=list[str])
     threads: list[int] = field(default_factory=list[int])
     observer: RecordingObserver = field(default_factory=RecordingObserver)
+    hold: threading.Event = field(default_factory=threading.Event)
     port: int = 0
+
+    def __post_init__(self) -> None:
+        self.hold.set()
 
     def report(self) -> HealthReport:
         return self.now
@@ -41,6 +45,7 @@ class ProbesRig:
     def render(self, accept: str) -> tuple[bytes, str]:
         self.accepts.append(accept)
         self.threads.append(threading.get_ident())
+        self.hold.wait(timeout=20)
         return b"sidecar_store_up 1\n", "text/plain; version=0.0.4; charset=utf-8"
 
 

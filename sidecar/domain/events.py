@@ -803,7 +803,7 @@ class DescriptorsShared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionsCounted:
-    """How many connections a listener has, and may have."""
+    """How many connections a listener has, and may have (metric only)."""
 
     event: ClassVar[str] = "connections.counted"
 

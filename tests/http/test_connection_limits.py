@@ -41,7 +41,7 @@ from tests.support.probes_rig import running_probes
 from tests.support.proxy_rig import RecordingObserver, running_proxy
 from tests.support.raw_http import Asked, RawClient, answer, connected, request
 from tests.support.tls import private_tls
-from tests.support.wait import until
+from tests.support.wait import a_while, until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -150,19 +150,13 @@ def test_a_head_has_its_time_as_a_whole(loop: str, sent: bytes) -> None:
         observer = RecordingObserver()
         async with served(new_server(observer)) as port, connected(port) as client:
             await client.send(sent)
-            drip = asyncio.ensure_future(_drip(client))
+            drip = asyncio.ensure_future(client.drip(every_s=0.05))
             await until(
                 lambda: drops(observer) == [DropCause.SLOW_HEAD], within_s=30, what="the end"
             )
             drip.cancel()
 
     run_on(loop, scenario())
-
-
-async def _drip(client: RawClient) -> None:
-    while True:
-        await asyncio.sleep(0.05)
-        client.writer.write(b"a" if not client.writer.is_closing() else b"")
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -172,9 +166,9 @@ def test_an_idle_connection_is_not_a_slow_one(loop: str) -> None:
     async def scenario() -> None:
         observer = RecordingObserver()
         async with served(new_server(observer)) as port, connected(port) as client:
-            await asyncio.sleep(0.7)  # more than a sweep
+            await a_while(0.7)  # more than a sweep
             assert (await client.ask(GET + b"\r\n")).body == b"hello"
-            await asyncio.sleep(0.7)
+            await a_while(0.7)
             assert (await client.ask(GET)).body == b"hello"
         assert drops(observer) == []
 
@@ -193,7 +187,7 @@ def test_a_client_that_never_takes_its_answer_is_closed(loop: str) -> None:
     async def scenario() -> None:
         observer = RecordingObserver()
         async with served(new_server(observer, say_much)) as port, connected(port) as client:
-            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            client.hold_back()
             await client.send(GET)
             await until(
                 lambda: drops(observer) == [DropCause.SLOW_READER], within_s=30, what="the end"
@@ -375,7 +369,7 @@ async def test_forms_that_drip_take_no_place() -> None:
         for _ in range(20):
             client = await stack.enter_async_context(connected(rig.port))
             await client.send(form)
-        await asyncio.sleep(0.1)  # until they are being read
+        await a_while(0.1)  # until they are being read
         visitor = await stack.enter_async_context(connected(rig.port))
         told = await visitor.ask(b"GET " + LINK + b" HTTP/1.1\r\nHost: a\r\n\r\n")
 
@@ -444,5 +438,5 @@ class _Drip:
         if not self._left:
             return b""
         self._left -= 1
-        await asyncio.sleep(self._every_s)
+        await a_while(self._every_s)
         return b"a" * self._size

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 GIVE_UP_S: Final = 20.0
 
@@ -58,8 +58,7 @@ def _send_to_all(sockets: Sequence[socket.socket], sends: bytes) -> None:
         until_s = time.monotonic() + GIVE_UP_S
         while left and time.monotonic() < until_s:
             for key, _ in selector.select(timeout=1):
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
+                sock = cast("socket.socket", key.fileobj)
                 try:
                     sent = sock.send(left[sock]) if left[sock] else 0
                 except BlockingIOError:

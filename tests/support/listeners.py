@@ -8,16 +8,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from sidecar.domain.events import ConnectCompleted, ControlCompleted, Event, RequestCompleted
 from tests.support.connect_rig import running_connect
 from tests.support.control_rig import CONTROL_KEY, running_control
 from tests.support.probes_rig import running_probes
-from tests.support.proxy_rig import RecordingObserver, running_proxy
+from tests.support.proxy_rig import running_proxy
 from tests.support.raw_http import RawMessage, answer
 
+EventT = TypeVar("EventT")
 LINK: Final = b"/connect/" + b"0" * 32
+
+
+class Recording(Protocol):
+    """What keeps every event, in each rig."""
+
+    def of(self, kind: type[EventT]) -> list[EventT]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +43,7 @@ class Listening:
     get: bytes
     post: bytes
     good: int
-    observer: RecordingObserver
+    observer: Recording
     kept: type[Event] | None
     forwarded: list[RawMessage] = field(default_factory=list[RawMessage])
 

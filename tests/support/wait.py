@@ -42,6 +42,11 @@ async def eventually(
     return answer
 
 
+async def a_while(seconds: float) -> None:
+    """Let time go by in which something must not happen."""
+    await asyncio.sleep(seconds)
+
+
 async def has_come_to_rest(count: Callable[[], int], *, quiet_s: float = 0.3) -> None:
     """Return once a count has stayed the same for a while."""
     seen = -1

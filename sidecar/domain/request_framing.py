@@ -116,7 +116,7 @@ class RequestFramer:
     def _go_on(self, data: bytes, at: int) -> tuple[bytes, int]:
         """Go on with a head of which a part is here."""
         buffer = self._buffer
-        if buffer == b"\r":
+        if bytes(buffer) == b"\r":
             # Half a blank line, or no head at all.
             buffer.clear()
             head, end = self._feed_head(b"\r" + data[at:], 0)

@@ -107,7 +107,8 @@ async def test_the_oldest_idle_connection_goes_for_a_new_one() -> None:
         new = await stack.enter_async_context(connected(rig.port))
 
         assert await is_open(new)
-        assert await clients[1].is_closed_by_peer()
+        async with asyncio.timeout(10):
+            assert await clients[1].is_closed_by_peer()
         assert [await is_open(client) for client in (clients[0], clients[2])] == [True] * 2
     assert drops(rig.observer) == [DropCause.MADE_ROOM]
 
@@ -126,7 +127,7 @@ async def test_a_full_listener_refuses_what_it_cannot_take_and_tells() -> None:
         rig.client() as first,
     ):
         await first.send(request())
-        await until(lambda: rig.proxy.in_flight == 1, within_s=30, what="the first request")
+        await until(lambda: rig.proxy.in_flight == 1, within_s=10, what="the first request")
         for _ in range(3):
             async with rig.client() as refused:
                 assert await refused.is_closed_by_peer()
@@ -134,7 +135,7 @@ async def test_a_full_listener_refuses_what_it_cannot_take_and_tells() -> None:
         assert (await first.read_answer()).body == b"late"
         async with rig.client() as second:
             assert (await second.ask(request())).status == 200
-        await until(lambda: bool(rig.observer.of(ListenerRelieved)), within_s=30, what="the relief")
+        await until(lambda: bool(rig.observer.of(ListenerRelieved)), within_s=10, what="the relief")
 
     assert drops(rig.observer) == [DropCause.FULL] * 3 + [DropCause.MADE_ROOM]
     assert rig.observer.of(ListenerFilled) == [ListenerFilled(listener=ListenerName.PROXY, limit=1)]
@@ -152,7 +153,7 @@ def test_a_head_has_its_time_as_a_whole(loop: str, sent: bytes) -> None:
             await client.send(sent)
             drip = asyncio.ensure_future(client.drip(every_s=0.05))
             await until(
-                lambda: drops(observer) == [DropCause.SLOW_HEAD], within_s=30, what="the end"
+                lambda: drops(observer) == [DropCause.SLOW_HEAD], within_s=10, what="the end"
             )
             drip.cancel()
 
@@ -190,7 +191,7 @@ def test_a_client_that_never_takes_its_answer_is_closed(loop: str) -> None:
             client.hold_back()
             await client.send(GET)
             await until(
-                lambda: drops(observer) == [DropCause.SLOW_READER], within_s=30, what="the end"
+                lambda: drops(observer) == [DropCause.SLOW_READER], within_s=10, what="the end"
             )
             client.abort()
 
@@ -208,13 +209,13 @@ def test_a_handshake_has_its_time_and_counts_as_a_connection(loop: str, tmp_path
         server = new_server(observer, most=3, patience=Patience(head_s=1.5))
         async with served(server, tls=tls.server) as port, AsyncExitStack() as stack:
             silent = [await stack.enter_async_context(connected(port)) for _ in range(3)]
-            await until(lambda: len(server.keeper) == 3, within_s=30, what="all of them")
+            await until(lambda: len(server.keeper) == 3, within_s=10, what="all of them")
             reader, writer = await asyncio.open_connection(
                 "localhost", port, ssl=trusting, server_hostname="localhost"
             )
             told = await RawClient(reader, writer).ask(GET)
             writer.transport.abort()
-            await until(lambda: len(drops(observer)) == 3, within_s=30, what="their end")
+            await until(lambda: len(drops(observer)) == 3, within_s=10, what="their end")
             closed = [await client.is_closed_by_peer() for client in silent]
 
         assert told.body == b"hello"
@@ -236,7 +237,7 @@ def test_what_is_no_tls_at_all_is_counted(loop: str, tmp_path: Path) -> None:
         async with served(server, tls=tls.server) as port, connected(port) as client:
             await client.send(GET)
             await until(
-                lambda: drops(observer) == [DropCause.HANDSHAKE], within_s=30, what="the end"
+                lambda: drops(observer) == [DropCause.HANDSHAKE], within_s=10, what="the end"
             )
             assert len(server.keeper) == 0
 
@@ -334,8 +335,8 @@ async def test_the_number_of_connections_is_told() -> None:
     async with running_probes(ProbeOptions(max_connections=7)) as rig:
         async with connected(rig.port) as client:
             assert await is_open(client)
-            await until(lambda: _counted(rig.observer) == (1, 7), within_s=30, what="one")
-        await until(lambda: _counted(rig.observer) == (0, 7), within_s=30, what="none")
+            await until(lambda: _counted(rig.observer) == (1, 7), within_s=10, what="one")
+        await until(lambda: _counted(rig.observer) == (0, 7), within_s=10, what="none")
 
 
 def _counted(observer: RecordingObserver) -> tuple[int, int]:
@@ -396,7 +397,7 @@ async def test_uploads_that_drip_take_no_place_of_the_proxy() -> None:
         for _ in range(20):
             client = await stack.enter_async_context(rig.client())
             await client.send(request(b"Content-Length: 10", line=line, body=b"a"))
-        await until(lambda: rig.proxy.in_flight == 20, within_s=30, what="all uploads")
+        await until(lambda: rig.proxy.in_flight == 20, within_s=10, what="all uploads")
         healthy = await stack.enter_async_context(rig.client())
         told = await healthy.ask(request())
 

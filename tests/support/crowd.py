@@ -9,7 +9,7 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, cast
@@ -20,7 +20,7 @@ GIVE_UP_S: Final = 20.0
 @contextmanager
 def crowd(
     address: tuple[str, int], *, size: int, sends: bytes = b"", tls: ssl.SSLContext | None = None
-) -> Iterator[Sequence[socket.socket]]:
+) -> Generator[Sequence[socket.socket]]:
     """Open `size` connections; each sends the same and then stays.
 
     Those that the sidecar closes meanwhile are of no account here.

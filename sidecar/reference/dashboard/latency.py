@@ -196,7 +196,7 @@ LATENCY: Final = Row(
             unit=Unit.COUNT,
             shows="Open connections of each listener, and how many it may have.",
             normal="Far below the limit.",
-            to_do="At the limit, idle connections are closed for new ones; then new ones are refused.",
+            to_do="At the limit, idle connections go for new ones; then new ones are refused.",
             queries=(
                 Query(expr=level(CONNECTIONS, "max", "listener"), legend="{{listener}}"),
                 Query(

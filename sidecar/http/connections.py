@@ -251,7 +251,8 @@ class ClientConnection(web.RequestHandler):
                     # Very many chunks: the rest of them after everybody else's turn.
                     self._loop.call_soon(self._go_on)
                     break
-        self._hold(data[at:])
+        if at < len(data) or self._noted_bytes or framer.held_bytes:
+            self._hold(data[at:])
 
     def _hold(self, data: bytes) -> None:
         """Keep what is for later, within bounds."""

@@ -848,10 +848,10 @@ class ListenerRelieved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptFailed:
-    """The system had nothing left to accept a connection with; it is tried again at once.
+    """The system had nothing left to accept a connection with; it is tried again in a moment.
 
     Attributes:
-        is_repeated: Whether the try before failed too.
+        is_repeated: Whether another try failed in the seconds before.
     """
 
     event: ClassVar[str] = "accept.failed"
@@ -863,7 +863,7 @@ class AcceptFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptResumed:
-    """Connections are accepted again.
+    """Connections are accepted again, and have been for two seconds.
 
     Attributes:
         failures: Tries that failed in the meantime.

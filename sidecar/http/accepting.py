@@ -23,6 +23,9 @@ _AT_ONCE: Final = 4
 
 _RETRY_S: Final = 0.25
 _SWEEP_S: Final = 0.5
+_CALM_S: Final = 2.0
+"""A shortage is over when nothing failed for so long."""
+
 _TLS_CLOSE_S: Final = 5.0
 _OUT_OF: Final[Mapping[int, AcceptFailure]] = {
     errno.EMFILE: AcceptFailure.PROCESS_DESCRIPTORS,
@@ -54,6 +57,7 @@ class Acceptor:
         self._handshake_s = server.limits.patience.head_s
         self._opening: set[asyncio.Task[None]] = set()
         self._failures = 0
+        self._failed_at_s = 0.0
         self._timers: set[asyncio.TimerHandle] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -88,6 +92,11 @@ class Acceptor:
 
     def _sweep(self) -> None:
         self._keeper.sweep()
+        if self._failures and self._loop.time() - self._failed_at_s >= _CALM_S:
+            self._keeper.observer.observe(
+                AcceptResumed(listener=self._keeper.listener, failures=self._failures)
+            )
+            self._failures = 0
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -102,16 +111,12 @@ class Acceptor:
                     continue  # that connection is gone already
                 self._wait(listening, cause)
                 return
-            if self._failures:
-                self._keeper.observer.observe(
-                    AcceptResumed(listener=self._keeper.listener, failures=self._failures)
-                )
-                self._failures = 0
             self._take(client)
 
     def _wait(self, listening: socket.socket, cause: AcceptFailure) -> None:
         """Leave new connections in the system's queue for a moment, and give one back meanwhile."""
         self._failures += 1
+        self._failed_at_s = self._loop.time()
         self._keeper.observer.observe(
             AcceptFailed(
                 listener=self._keeper.listener, cause=cause, is_repeated=self._failures > 1

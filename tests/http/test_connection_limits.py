@@ -286,6 +286,7 @@ def test_a_system_that_is_out_is_told_by_name_and_survived(
         try:
             async with connected(port) as client:
                 told = await client.ask(GET)
+            await until(lambda: bool(observer.of(AcceptResumed)), within_s=10, what="the relief")
         finally:
             await acceptor.close()
             await runner.cleanup()

@@ -37,8 +37,8 @@ def main(spec: dict[str, Any]) -> int:
 
     ``spec``: ``times``, ``dies_after``, ``clock_ahead_s``, ``stops_at``, ``loop`` (``asyncio``
     where uvloop is not wanted), ``tells_turns`` (both loops tell their long turns),
-    ``is_patient`` (an answer of the store may take as long as a busy machine needs), ``nofile`` (soft and hard
-    limit of open files).
+    ``is_patient`` (an answer of the store may take as long as a busy machine needs) and
+    ``nofile`` (soft and hard limit of open files).
     """
     if spec.get("loop") == "asyncio":
         sys.modules["uvloop"] = None  # type: ignore[assignment]  # so that importing it fails

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Self
 
 from sidecar import __version__
+from sidecar.adapters.descriptors import raise_descriptor_limit
 from sidecar.adapters.file_spool import FileSpool
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.sealing import AesGcmSealer
 from sidecar.adapters.system import SystemClock, SystemEntropy
 from sidecar.adapters.trust import Trust
+from sidecar.domain.descriptors import DescriptorShares, descriptors_for, share_descriptors
+from sidecar.domain.events import ConfigurationWarned, DescriptorsShared
 from sidecar.domain.policy import ProbePolicy, ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer, Tracer
@@ -45,6 +48,7 @@ class Base:
     spool: FileSpool
     vault: Vault
     store_clock: StoreClock
+    shares: DescriptorShares
 
     @property
     def policy(self) -> RefreshPolicy:
@@ -84,6 +88,7 @@ class Base:
             spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),
             vault=vault_of(settings),
             store_clock=StoreClock(clock=clock),
+            shares=_share(settings, observer=board),
         )
 
     def new_store(self) -> RedisTokenStore:
@@ -102,6 +107,37 @@ def store_of(
         clock=clock,
         trust=trust,
     )
+
+
+def _share(settings: Settings, *, observer: Observer) -> DescriptorShares:
+    """Raise the limit of descriptors as far as the system lets us, and share them out."""
+    allowed = raise_descriptor_limit()
+    shares = share_descriptors(
+        allowed.limit,
+        max_in_flight=settings.max_in_flight,
+        has_connect=settings.connect_listen is not None,
+    )
+    observer.observe(
+        DescriptorsShared(
+            limit=allowed.limit,
+            was=allowed.was,
+            proxy=shares.proxy,
+            control=shares.control,
+            metrics=shares.metrics,
+            connect=shares.connect,
+            in_flight=shares.in_flight,
+        )
+    )
+    if shares.in_flight < settings.max_in_flight:
+        needed = descriptors_for(settings.max_in_flight)
+        observer.observe(
+            ConfigurationWarned(
+                subject="SIDECAR_MAX_IN_FLIGHT",
+                advice=f"only {shares.in_flight} calls at a time: raise the hard limit of open "
+                f"files (`ulimit -Hn`, `LimitNOFILE`) to {needed}",
+            )
+        )
+    return shares
 
 
 def _policy(settings: Settings) -> RefreshPolicy:

@@ -68,7 +68,7 @@ class ServingSide:
             clock=base.clock,
             entropy=base.entropy,
         )
-        proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
+        proxy = Proxy(options=_proxy_options(base), upstream=upstream, ports=ports)
         desk = GrantDesk(parts=parts, broker=broker, steward=lane_side.steward)
         status = _status(base, lane_side, health)
         connects = _connects(base, desk, store)
@@ -159,14 +159,16 @@ def _serving_parts(
     )
 
 
-def _proxy_options(settings: Settings) -> ProxyOptions:
+def _proxy_options(base: Base) -> ProxyOptions:
+    settings = base.settings
     return ProxyOptions(
         user_header=settings.user_header,
         methods=frozenset(settings.methods),
         client_keys=_keys_by_name(settings.client_keys),
         replay_body_max_bytes=settings.replay_body_max_bytes,
         max_request_bytes=settings.max_request_bytes,
-        max_in_flight=settings.max_in_flight,
+        max_in_flight=base.shares.in_flight,
+        max_connections=base.shares.proxy,
         upstream_retries=settings.upstream_retries,
     )
 
@@ -201,7 +203,9 @@ def _connect(base: Base, connects: ConnectDesk) -> ConnectSite:
     ports = ConnectPorts(
         desk=connects, observer=base.observer, clock=base.clock, entropy=base.entropy
     )
-    options = ConnectOptions(max_in_flight=base.settings.max_in_flight)
+    options = ConnectOptions(
+        max_in_flight=base.settings.max_in_flight, max_connections=base.shares.connect
+    )
     return ConnectSite(options=options, ports=ports)
 
 
@@ -219,6 +223,7 @@ def _control(
         ),
         max_age_s=base.policy.max_age_s,
         max_in_flight=settings.max_in_flight,
+        max_connections=base.shares.control,
     )
     ports = ControlPorts(
         desk=desk,

@@ -25,15 +25,14 @@ from sidecar.app.upkeep import kept
 from sidecar.domain.addresses import ListenAddress
 from sidecar.domain.events import LifecycleListening, SignalIgnored
 from sidecar.domain.policy import ProtocolTimes
+from sidecar.http.connections import runner_of
 from sidecar.http.listening import Listener, listen
-from sidecar.http.probes import make_probes
+from sidecar.http.probes import ProbeOptions, Probes
 from sidecar.service.lifecycle import Door, Lifecycle, Vitals
 from sidecar.settings import Settings
 
 STOPPED: Final = 0
 WRONG_CONFIGURATION: Final = 78
-CONNECTION_GRACE_S: Final = 0.5
-"""How long a listener waits for its connections once nothing is in flight any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +94,13 @@ class Sidecar:
         async with AsyncExitStack() as stack:
             stack.callback(signals.let_go)
             stack.callback(self._base.tracer.close)
-            probes = make_probes(
-                render_metrics=self._base.metrics_page.render, health=self._lifecycle
+            probes = Probes(
+                render_metrics=self._base.metrics_page.render,
+                health=self._lifecycle,
+                observer=self._base.observer,
+                options=ProbeOptions(max_connections=self._base.shares.metrics),
             )
-            await stack.enter_async_context(
-                self._listening("metrics", web.AppRunner(probes, access_log=None))
-            )
+            await stack.enter_async_context(self._listening("metrics", probes.runner))
             await self._lane_side.start()
             stack.push_async_callback(self._lane_side.stop)
             if not await self._terms.are_met():
@@ -127,9 +127,7 @@ class Sidecar:
             stack.callback(reloading.cancel)
             asking = keeping.create_task(self._meet_store_later())
             stack.callback(asking.cancel)
-            await stack.enter_async_context(
-                self._listening("proxy", web.ServerRunner(side.proxy.server))
-            )
+            await stack.enter_async_context(self._listening("proxy", runner_of(side.proxy.server)))
             doors: list[Door] = [side.proxy, side.control]
             await stack.enter_async_context(
                 self._listening("control", side.control.runner, shown=shown.control)
@@ -151,7 +149,7 @@ class Sidecar:
 
     @asynccontextmanager
     async def _listening(
-        self, name: str, runner: web.BaseRunner, *, shown: ShownCertificate | None = None
+        self, name: str, runner: web.ServerRunner, *, shown: ShownCertificate | None = None
     ) -> AsyncGenerator[Listener]:
         listener = await listen(
             runner,

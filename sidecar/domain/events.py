@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from sidecar.domain.bulkhead import SlotLimit
+from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.domain.throttle import BrakeCause
@@ -812,6 +813,101 @@ class ResourceExhausted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DescriptorsShared:
+    """How many connections each listener may have, from the descriptors of the process.
+
+    Attributes:
+        limit: Descriptors that the process may have open.
+        was: The same before the start raised it.
+        in_flight: Proxied calls at a time.
+    """
+
+    event: ClassVar[str] = "descriptors.shared"
+
+    limit: int
+    was: int
+    proxy: int
+    control: int
+    metrics: int
+    connect: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsCounted:
+    """How many connections a listener has, and may have (metric only)."""
+
+    event: ClassVar[str] = "connections.counted"
+
+    listener: ListenerName
+    connections: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionDropped:
+    """The sidecar closed a client's connection, or did not take it."""
+
+    event: ClassVar[str] = "connection.dropped"
+
+    listener: ListenerName
+    cause: DropCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerFilled:
+    """A listener has as many connections as it may, none can go, and a new one was refused."""
+
+    event: ClassVar[str] = "listener.filled"
+
+    listener: ListenerName
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerRelieved:
+    """A full listener has room again.
+
+    Attributes:
+        refused: Connections that were refused in the meantime.
+    """
+
+    event: ClassVar[str] = "listener.relieved"
+
+    listener: ListenerName
+    refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptFailed:
+    """The system had nothing left to accept a connection with; it is tried again in a moment.
+
+    Attributes:
+        is_repeated: Whether another try failed in the seconds before.
+    """
+
+    event: ClassVar[str] = "accept.failed"
+
+    listener: ListenerName
+    cause: AcceptFailure
+    is_repeated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptResumed:
+    """Connections are accepted again, and have been for two seconds.
+
+    Attributes:
+        failures: Tries that failed in the meantime.
+    """
+
+    event: ClassVar[str] = "accept.resumed"
+
+    listener: ListenerName
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleListening:
     """A listener is open."""
 
@@ -971,6 +1067,13 @@ Event = (
     | SpoolResealed
     | LoopLagged
     | ResourceExhausted
+    | DescriptorsShared
+    | ConnectionsCounted
+    | ConnectionDropped
+    | ListenerFilled
+    | ListenerRelieved
+    | AcceptFailed
+    | AcceptResumed
     | LifecycleListening
     | LifecycleReady
     | LifecycleDraining

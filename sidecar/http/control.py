@@ -14,8 +14,11 @@ from typing import Final, final
 
 from aiohttp import web
 
+from sidecar.domain.connection_table import ListenerName
+from sidecar.domain.descriptors import CONTROL_MOST
 from sidecar.domain.events import ControlCompleted, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
+from sidecar.domain.pace import Pace
 from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
@@ -24,7 +27,7 @@ from sidecar.domain.waiting import retry_after_s
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.bulkhead import Bulkhead
-from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_answers import Answer
 from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls, Desks
 from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
@@ -52,6 +55,7 @@ MAX_BODY_BYTES: Final = 65536
 SERVER_NAME: Final = "akoya-sidecar"
 PAGE_PATH: Final = "/"
 
+_PACE: Final = Pace(grace_s=10.0, bytes_per_s=1000.0)
 _JSON: Final = "application/json"
 _UTF_8: Final = frozenset({"utf-8", "utf8", None})
 _BEARER: Final = "bearer"
@@ -69,6 +73,7 @@ class ControlOptions:
         control_keys: Keys by the name of who has them; never none.
         max_age_s: Upper bound on the trusted life of an imported id_token.
         max_in_flight: Beyond it calls are refused.
+        max_connections: Beyond it idle or slow connections go, or new ones are refused.
         client_silence_s: How long a client may not go on with its body.
         client_keepalive_s: How long an unused connection of a client is kept.
     """
@@ -77,6 +82,7 @@ class ControlOptions:
     consent_page: ConsentPage
     max_age_s: int
     max_in_flight: int = 1000
+    max_connections: int = CONTROL_MOST
     max_header_bytes: int = 65536
     client_silence_s: float = 30.0
     client_keepalive_s: float = 75.0
@@ -131,13 +137,17 @@ class ControlApi:
         self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
         server = ProxyServer(
             self._handle,
+            listener=ListenerName.CONTROL,
+            observer=ports.observer,
             refuse_malformed=self._refuse_malformed,
             report_fault=self._report_fault,
             limits=ConnectionLimits(
-                keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
+                keepalive_s=options.client_keepalive_s,
+                max_header_bytes=options.max_header_bytes,
+                most=options.max_connections,
             ),
         )
-        self.runner = web.ServerRunner(server)
+        self.runner = runner_of(server)
 
     def renew_keys(self, keys: Mapping[str, Secret]) -> None:
         """Accept `keys` and no others, from the next call on each connection."""
@@ -243,14 +253,18 @@ class ControlApi:
             length=request.content_length,
             limit_bytes=MAX_BODY_BYTES,
             silence_s=self._options.client_silence_s,
+            pace=_PACE,
         )
         try:
-            whole = await body.take_whole(keep_bytes=MAX_BODY_BYTES)
+            with self._doorway.aside():
+                whole = await body.take_whole(keep_bytes=MAX_BODY_BYTES)
         except UploadStopped:
             if body.refusal is None:
                 raise
             is_large = body.refusal.reason is ProblemReason.REQUEST_TOO_LARGE
             return too_large if is_large else to_control_problem(ControlReason.REQUEST_INVALID)
+        if self._doorway.is_crowded:
+            return to_control_problem(ControlReason.OVERLOADED)
         return too_large if whole is None else whole
 
     def _respond(self, visit: _Visit, answer: Answer | PageAnswer | Problem) -> web.StreamResponse:

@@ -41,7 +41,7 @@ class Doorway:
 
     @contextmanager
     def aside(self) -> Generator[None]:
-        """Take no place meanwhile; who comes back looks at `is_crowded`."""
+        """Take no place while a client takes its time; afterwards, look at `is_crowded`."""
         self._aside += 1
         try:
             yield

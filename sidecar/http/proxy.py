@@ -16,8 +16,10 @@ from typing import Final, assert_never, final
 from aiohttp import web
 
 from sidecar.domain.bulkhead import GLANCE_S, SlotLimit
+from sidecar.domain.connection_table import ListenerName, PeerPatience
 from sidecar.domain.events import RequestOutcome, RequestStarted, TokenLookedUp, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
+from sidecar.domain.pace import Pace
 from sidecar.domain.request_target import Refused
 from sidecar.domain.retrying import RetryPolicy
 from sidecar.domain.secret import Secret
@@ -38,6 +40,10 @@ from sidecar.http.upstream import UploadStopped, Upstream
 from sidecar.service.patience import Patience
 
 _UNAVAILABLE: Final = 503
+_SLOW_S: Final = 5.0
+"""After which a slow client goes for another one; uploads may wait for the upstream meanwhile."""
+
+_PACE: Final = Pace(grace_s=30.0, bytes_per_s=500.0)
 _STARTED: Final = RequestStarted()
 _LOOKED_UP: Final = {source: TokenLookedUp(source=source) for source in TokenSource}
 
@@ -54,6 +60,7 @@ class ProxyOptions:
         max_request_bytes: 0: no limit.
         max_header_bytes: Of all header fields of a request.
         max_in_flight: Beyond it requests are refused.
+        max_connections: Beyond it idle or slow connections go, or new ones are refused.
         upstream_retries: Repeats of a GET.
         client_silence_s: How long a client may neither send nor read within a request.
         client_keepalive_s: How long an unused connection of a client is kept.
@@ -66,6 +73,7 @@ class ProxyOptions:
     max_request_bytes: int = 0
     max_header_bytes: int = 65536
     max_in_flight: int = 1000
+    max_connections: int = 4000
     upstream_retries: int = 0
     client_silence_s: float = 300.0
     client_keepalive_s: float = 3600.0
@@ -109,10 +117,17 @@ class Proxy:
         self._closed = Ended(keep_alive=False)
         self.server = ProxyServer(
             self._handle,
+            listener=ListenerName.PROXY,
+            observer=ports.observer,
             refuse_malformed=self._refuse_malformed,
             report_fault=self._report_fault,
             limits=ConnectionLimits(
-                keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
+                keepalive_s=options.client_keepalive_s,
+                max_header_bytes=options.max_header_bytes,
+                most=options.max_connections,
+                patience=PeerPatience(
+                    stalled_s=options.client_silence_s, slow_s=_SLOW_S, has_streams=True
+                ),
             ),
         )
 
@@ -253,17 +268,21 @@ class Proxy:
             length=admitted.length,
             limit_bytes=self._options.max_request_bytes,
             silence_s=self._options.client_silence_s,
+            pace=_PACE,
         )
 
     async def _forward(
         self, visit: _Visit, admitted: Admitted, *, found: TokenFound, body: RequestBody
     ) -> Refused | None:
         try:
-            whole = await body.take_whole(keep_bytes=self._options.replay_body_max_bytes)
+            with self._doorway.aside():
+                whole = await body.take_whole(keep_bytes=self._options.replay_body_max_bytes)
         except UploadStopped:
             if body.refusal is None:
                 raise
             return body.refusal
+        if self._doorway.is_crowded:
+            return _overloaded(visit.account, SlotLimit.ALL)
         refused = await self._exchange_and_pass(
             visit, admitted, found=found, body=body if whole is None else whole
         )

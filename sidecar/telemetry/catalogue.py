@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from sidecar.domain.bulkhead import SlotLimit
+from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
 from sidecar.domain.events import (
     BreakerName,
     ClaimKind,
@@ -163,6 +164,26 @@ CONNECTS: Final = _counter(
     "sidecar_connects_total",
     "Visits of people to the connect listener that ended, by what came of them.",
     outcome=ConnectOutcome,
+)
+CONNECTIONS: Final = _gauge(
+    "sidecar_connections", "Open connections of clients.", listener=ListenerName
+)
+CONNECTIONS_LIMIT: Final = _gauge(
+    "sidecar_connections_limit",
+    "Connections that a listener may have; 0: it isn't open.",
+    listener=ListenerName,
+)
+CONNECTIONS_DROPPED: Final = _counter(
+    "sidecar_connections_dropped_total",
+    "Connections of clients that the sidecar closed or did not take.",
+    listener=ListenerName,
+    cause=DropCause,
+)
+ACCEPT_FAILURES: Final = _counter(
+    "sidecar_accept_failures_total",
+    "Connections that could not be accepted at once, by what the system was out of.",
+    listener=ListenerName,
+    cause=AcceptFailure,
 )
 
 TOKEN_REQUESTS: Final = _counter(

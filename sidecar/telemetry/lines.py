@@ -81,6 +81,12 @@ LINES: Final[dict[type[Event], Line]] = {
     events.ResourceExhausted: Line(
         level=Level.ERROR, unless="debug unless `is_new`, while it goes on"
     ),
+    events.DescriptorsShared: Line(level=Level.INFO),
+    events.ConnectionDropped: Line(level=Level.DEBUG),
+    events.ListenerFilled: Line(level=Level.WARNING),
+    events.ListenerRelieved: Line(level=Level.INFO),
+    events.AcceptFailed: Line(level=Level.ERROR, unless="debug where `is_repeated`"),
+    events.AcceptResumed: Line(level=Level.INFO),
     events.LifecycleListening: Line(level=Level.INFO),
     events.LifecycleReady: Line(level=Level.INFO),
     events.LifecycleDraining: Line(level=Level.INFO),
@@ -135,7 +141,7 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING if event.restart_needed else line.level
         case events.ClientSecretRead(is_usable=False):
             return Level.ERROR
-        case events.ResourceExhausted(is_new=False):
+        case events.ResourceExhausted(is_new=False) | events.AcceptFailed(is_repeated=True):
             return Level.DEBUG
         case _:
             return line.level

@@ -72,6 +72,10 @@ class Metrics:
         self.control_duration = Spans(catalogue.CONTROL_DURATION, registry)
         self.connects = Counts(catalogue.CONNECTS, registry)
         self.resource_exhausted = Counts(catalogue.RESOURCE_EXHAUSTED, registry)
+        self.connections = Levels(catalogue.CONNECTIONS, registry)
+        self.connections_limit = Levels(catalogue.CONNECTIONS_LIMIT, registry)
+        self.connections_dropped = Counts(catalogue.CONNECTIONS_DROPPED, registry)
+        self.accept_failures = Counts(catalogue.ACCEPT_FAILURES, registry)
         self.work_failures = Counts(catalogue.WORK_FAILURES, registry)
         self.observer_failures = Counts(catalogue.OBSERVER_FAILURES, registry)
 

@@ -72,6 +72,15 @@ RestraintEvent = (
     | ev.RetryWithheld
     | ev.ClientSecretRead
 )
+ConnectionEvent = (
+    ev.DescriptorsShared
+    | ev.ConnectionsCounted
+    | ev.ConnectionDropped
+    | ev.ListenerFilled
+    | ev.ListenerRelieved
+    | ev.AcceptFailed
+    | ev.AcceptResumed
+)
 ProcessEvent = (
     ev.GrantsCounted
     | ev.StoreSwept
@@ -123,6 +132,8 @@ class TelemetryObserver:
             self._count_store(event)
         elif isinstance(event, RestraintEvent):
             self._count_restraint(event)
+        elif isinstance(event, ConnectionEvent):
+            self._count_connections(event)
         else:
             self._count_process(event)
 
@@ -301,6 +312,23 @@ class TelemetryObserver:
     def _set_store_up(self, *, level: int) -> None:
         self._knows_store = True
         self._metrics.store_up.set(level)
+
+    def _count_connections(self, event: ConnectionEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.ConnectionsCounted():
+                metrics.connections.set(event.connections, event.listener)
+                metrics.connections_limit.set(event.limit, event.listener)
+            case ev.ConnectionDropped():
+                metrics.connections_dropped.add(event.listener, event.cause)
+            case ev.AcceptFailed():
+                metrics.accept_failures.add(event.listener, event.cause)
+            case ev.DescriptorsShared() | ev.ListenerFilled() | ev.ListenerRelieved():
+                pass
+            case ev.AcceptResumed():
+                pass
+            case _:
+                assert_never(event)
 
     def _count_process(self, event: ProcessEvent) -> None:
         match event:

@@ -189,6 +189,31 @@ class RawClient:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def send_apart(self, segments: Sequence[bytes], *, pause_s: float = 0.05) -> None:
+        """Send segments so that they arrive apart."""
+        for segment in segments:
+            await self.send(segment)
+            await asyncio.sleep(pause_s)
+
+    async def drip(self, *, every_s: float) -> None:
+        """Send a byte now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            if not self.writer.is_closing():
+                self.writer.write(b"a")
+
+    def hold_back(self) -> None:
+        """Read nothing from now on."""
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        return self.writer.transport  # type: ignore[return-value]  # typed for writing only
+
     async def read_head(self) -> RawHead:
         return await read_head(self.reader)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -35,8 +36,9 @@ def main(spec: dict[str, Any]) -> int:
     """Run a sidecar on the process environment.
 
     ``spec``: ``times``, ``dies_after``, ``clock_ahead_s``, ``stops_at``, ``loop`` (``asyncio``
-    where uvloop is not wanted), ``tells_turns`` (both loops tell their long turns) and
-    ``is_patient`` (an answer of the store may take as long as a busy machine needs).
+    where uvloop is not wanted), ``tells_turns`` (both loops tell their long turns),
+    ``is_patient`` (an answer of the store may take as long as a busy machine needs) and
+    ``nofile`` (soft and hard limit of open files).
     """
     if spec.get("loop") == "asyncio":
         sys.modules["uvloop"] = None  # type: ignore[assignment]  # so that importing it fails
@@ -50,6 +52,8 @@ def main(spec: dict[str, Any]) -> int:
         _set_wall_clock(spec["clock_ahead_s"])
     if "stops_at" in spec:
         Failpoints(spec["stops_at"]).install()
+    if spec.get("nofile"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, spec["nofile"])
     environ = dict(os.environ)  # noqa: TID251 - this is the command line of the test process
     signals = ProcessSignals.caught()
     settings = load(environ)

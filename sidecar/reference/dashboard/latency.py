@@ -8,6 +8,7 @@ from sidecar.domain.events import Outcome, RequestOutcome
 from sidecar.reference.dashboard.form import Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import (
     INSTANCES,
+    level,
     of_values,
     quantile,
     rate,
@@ -15,6 +16,10 @@ from sidecar.reference.dashboard.queries import (
     spent,
 )
 from sidecar.telemetry.catalogue import (
+    ACCEPT_FAILURES,
+    CONNECTIONS,
+    CONNECTIONS_DROPPED,
+    CONNECTIONS_LIMIT,
     CONTROL_DURATION,
     LOOP_LAG,
     OVERHEAD,
@@ -185,6 +190,35 @@ LATENCY: Final = Row(
             normal="Flat after the first minutes.",
             to_do="It only ever grows: report it, with the release.",
             queries=(Query(expr=series("process_resident_memory_bytes"), legend="{{instance}}"),),
+        ),
+        Panel(
+            title="Connections of clients",
+            unit=Unit.COUNT,
+            shows="Open connections of each listener, and how many it may have.",
+            normal="Far below the limit.",
+            to_do="At the limit, idle connections go for new ones; then new ones are refused.",
+            queries=(
+                Query(expr=level(CONNECTIONS, "max", "listener"), legend="{{listener}}"),
+                Query(
+                    expr=level(CONNECTIONS_LIMIT, "min", "listener"), legend="limit of {{listener}}"
+                ),
+            ),
+            runbooks=("connections-refused",),
+        ),
+        Panel(
+            title="Connections closed by the sidecar",
+            unit=Unit.PER_SECOND,
+            shows="Connections that were refused, made room, or were too slow; failures to accept.",
+            normal="None, or a few that made room.",
+            to_do="`full`, or any failure to accept: clients get no connection.",
+            queries=(
+                Query(
+                    expr=rate(CONNECTIONS_DROPPED, "listener, cause"),
+                    legend="{{listener}} {{cause}}",
+                ),
+                Query(expr=rate(ACCEPT_FAILURES, "cause"), legend="accept {{cause}}"),
+            ),
+            runbooks=("connections-refused", "out-of-descriptors"),
         ),
         Panel(
             title="Open files",

@@ -98,20 +98,20 @@ class LineWriter:
         descriptor: int,
         *,
         dropped: Callable[[str, str], None] = lambda _level, _loss: None,
-        ordinary: Room = ORDINARY,
-        reserve: Room = RESERVE,
+        ordinary: Room | None = None,
+        reserve: Room | None = None,
     ) -> None:
         """Write to `descriptor`, which stays open, from `start` on.
 
         Args:
             descriptor: May be blocking or not, and anything that can be written to.
             dropped: Called for each line that is dropped, from any thread, with its level and why.
-            ordinary: Bounds what waits of most lines.
-            reserve: Bounds what waits of the lines that are put with `is_kept`.
+            ordinary: Bounds what waits of most lines; `ORDINARY` where it is not given.
+            reserve: Bounds what waits of the lines that are put with `is_kept`; or `RESERVE`.
         """
         self._descriptor = descriptor
         self._dropped = dropped
-        self._ordinary, self._reserve = _Lane(ordinary), _Lane(reserve)
+        self._ordinary, self._reserve = _Lane(ordinary or ORDINARY), _Lane(reserve or RESERVE)
         # Of the queues of the standard library only this one may be used by a finalizer that
         # interrupts its own `put`.
         self._lines: SimpleQueue[_Line | None] = SimpleQueue()

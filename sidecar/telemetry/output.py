@@ -5,8 +5,8 @@ warnings, and the interpreter's reports of exceptions that no one caught. The on
 the interpreter writes to descriptor 2 while it dies of a fault in C: it must get out without help,
 so the descriptor gets a description of its own that does not wait.
 
-It changes the process, so each of them has one at most; what it changed is put back at its end. It
-must not know what the process is for.
+It changes the process and is for its whole life: what the interpreter writes after the end of the
+log must not wait either. It must not know what the process is for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
@@ -43,7 +43,7 @@ LONGEST_PARTIAL_LINE: Final = 4096
 
 
 def say(text: str, *, within_s: float = LAST_WORDS_S) -> None:
-    """Write text for people to stderr, but spend no more than `within_s` on it.
+    """Write text for people to stderr, but wait no longer than `within_s` for a reader.
 
     For whoever ends the process before, or without, a `ProcessOutput`.
     """
@@ -76,7 +76,7 @@ class ProcessOutput:
         reserve_descriptors()
         self._stdout = LineWriter(STDOUT, dropped=dropped)
         self._stderr = LineWriter(STDERR)
-        self._restore = ExitStack()
+        self._ends_at_s: float | None = None
         self.log = Log(self._stdout, least=least, log_format=log_format)
 
     def __enter__(self) -> Self:
@@ -84,9 +84,10 @@ class ProcessOutput:
         guard_stderr()
         self._stdout.start(tell_gap=self.log.tell_gap)
         self._stderr.start()
-        _adopt_streams(self.log, self._restore)
-        _adopt_hooks(self.log, self._restore)
-        adopt_library_loggers(self.log, self._restore)
+        sys.stdout = StrayText(self.log, name="stdout")
+        sys.stderr = StrayText(self.log, name="stderr")
+        _adopt_hooks(self.log, say_last=self._say_last)
+        adopt_library_loggers(self.log)
         return self
 
     def __exit__(
@@ -95,16 +96,21 @@ class ProcessOutput:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """Write what is left, as long as that takes no more than a second, and let all go."""
-        until_s = monotonic() + LAST_WORDS_S
+        """Write what is left, as long as that takes no more than a second."""
+        self._ends_at_s = monotonic() + LAST_WORDS_S
         self.log.finish()
-        self._stderr.close(until_s=until_s)
-        self._stdout.close(until_s=until_s)
-        self._restore.close()
+        self._stderr.close(until_s=self._ends_at_s)
+        self._stdout.close(until_s=self._ends_at_s)
 
     def say(self, text: str) -> None:
         """Write text for people to stderr; never waits."""
         self._stderr.put(text.removesuffix("\n").encode(), level="error", is_kept=True)
+
+    def _say_last(self, text: str) -> None:
+        if self._ends_at_s is None:
+            self.say(text)
+        else:
+            say(text, within_s=self._ends_at_s - monotonic())
 
 
 def reserve_descriptors() -> None:
@@ -167,25 +173,31 @@ class StrayText(io.TextIOBase):
             self._partial = partial[:LONGEST_PARTIAL_LINE]
         for line in lines:
             # The frames of a traceback quote code, and the lines between them say nothing.
-            if line and not line[0].isspace() and (message := constant_part(line)):
+            if line and not line[0].isspace() and (message := _first_words(line)):
                 fields = {"logger": self._name, "message": message}
                 self._log.write_foreign(Level.WARNING, fields)
         return len(text)
 
 
-def _adopt_streams(log: Log, restore: ExitStack) -> None:
-    former = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = StrayText(log, name="stdout"), StrayText(log, name="stderr")
-
-    def put_back() -> None:
-        sys.stdout, sys.stderr = former
-
-    restore.callback(put_back)
+def _first_words(line: str) -> str:
+    """Return a printed line up to the first sign that a value may follow."""
+    return constant_part(line.partition(":")[0].partition("=")[0])
 
 
-def _adopt_hooks(log: Log, restore: ExitStack) -> None:
-    former = sys.excepthook, threading.excepthook, sys.unraisablehook
+def adopt_library_loggers(log: Log) -> None:
+    """Let every logger of the standard library write into `log`, from warning on.
 
+    Their access logs and chatter stay off: `request.completed` is the one line of a request.
+    """
+    root, handler = logging.getLogger(), ForeignHandler(log)
+    root.handlers[:] = [handler]
+    root.setLevel(max(log.least, Level.WARNING))
+    logging.raiseExceptions = False
+    logging.lastResort = handler  # for loggers that do not pass on to the root
+    logging.captureWarnings(capture=True)
+
+
+def _adopt_hooks(log: Log, *, say_last: Callable[[str], None]) -> None:
     def tell(level: Level, message: str, error: BaseException | None) -> None:
         fields = {"logger": "python", "message": message}
         if error is not None:
@@ -196,6 +208,7 @@ def _adopt_hooks(log: Log, restore: ExitStack) -> None:
         _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
     ) -> None:
         tell(Level.ERROR, "uncaught exception", error)
+        say_last(f"the process failed: {name_error(error)}")
 
     def thread_failed(failed: threading.ExceptHookArgs) -> None:
         if failed.exc_type is not SystemExit:
@@ -204,28 +217,4 @@ def _adopt_hooks(log: Log, restore: ExitStack) -> None:
     def unraisable(ignored: UnraisableHookArgs) -> None:
         tell(Level.WARNING, "exception ignored", ignored.exc_value)
 
-    def put_back() -> None:
-        sys.excepthook, threading.excepthook, sys.unraisablehook = former
-
     sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, thread_failed, unraisable
-    restore.callback(put_back)
-
-
-def adopt_library_loggers(log: Log, restore: ExitStack) -> None:
-    """Let every logger of the standard library write into `log`, from warning on.
-
-    Their access logs and chatter stay off: `request.completed` is the one line of a request.
-    """
-    root, handler = logging.getLogger(), ForeignHandler(log)
-    former = root.handlers[:], root.level, logging.raiseExceptions, logging.lastResort
-
-    def put_back() -> None:
-        logging.captureWarnings(capture=False)
-        root.handlers[:], level, logging.raiseExceptions, logging.lastResort = former
-        root.setLevel(level)
-
-    # The last resort serves loggers that do not pass on to the root.
-    root.handlers[:], logging.raiseExceptions, logging.lastResort = [handler], False, handler
-    root.setLevel(max(log.least, Level.WARNING))
-    logging.captureWarnings(capture=True)
-    restore.callback(put_back)

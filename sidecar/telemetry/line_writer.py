@@ -121,7 +121,7 @@ class LineWriter:
         self._is_torn = self._is_failing = False
         self._missing = 0
         self._told_at_s = -TELL_GAP_EVERY_S
-        self._tell_gap: Callable[[int], None] = lambda _lines: None
+        self._gap_line: Callable[[int], bytes] = lambda _lines: b""
         self._thread = Thread(target=self._run, name="log-writer", daemon=True)
 
     @property
@@ -129,14 +129,14 @@ class LineWriter:
         """Whether a person looks at the lines."""
         return os.isatty(self._descriptor)
 
-    def start(self, *, tell_gap: Callable[[int], None] = lambda _lines: None) -> None:
+    def start(self, *, gap_line: Callable[[int], bytes] = lambda _lines: b"") -> None:
         """Begin to write.
 
         Args:
-            tell_gap: Called once lines can be written again, with how many were dropped since it
-                was called last; what it puts stands behind the last line before the gap.
+            gap_line: Returns the line, with its end, or nothing, that is written once lines can be
+                written again; called by the writer with how many were dropped since the last one.
         """
-        self._tell_gap = tell_gap
+        self._gap_line = gap_line
         self._thread.start()
 
     def put(self, line: bytes, *, level: str, is_kept: bool) -> None:
@@ -159,7 +159,6 @@ class LineWriter:
         Args:
             until_s: When to give up, on the clock of `time.monotonic`.
         """
-        self._report_gap()
         with self._lock:
             self._is_closed = True
             self._lines.put(None)
@@ -173,14 +172,20 @@ class LineWriter:
         self._dropped(level, loss)
 
     def _run(self) -> None:
-        while self._write_batch():
-            if monotonic() - self._told_at_s >= TELL_GAP_EVERY_S:
+        is_open = True
+        while is_open:
+            is_open = self._write_batch()
+            if self._owes_report and (not is_open or self._may_report):
                 self._report_gap()
 
     @property
     def _owes_report(self) -> bool:
         """Whether lines are missing, and the last write is no reason to expect more of them."""
         return self._missing > 0 and not self._is_failing
+
+    @property
+    def _may_report(self) -> bool:
+        return monotonic() - self._told_at_s >= TELL_GAP_EVERY_S
 
     def _write_batch(self) -> bool:
         """Wait for a line and write what there is; return whether to go on."""
@@ -192,17 +197,17 @@ class LineWriter:
         chunk: list[_Line] = []
         size_bytes = 0
         while line is not None:
-            if chunk and size_bytes + len(line.data) > select.PIPE_BUF:
-                self._write(chunk)
+            if size_bytes + len(line.data) > select.PIPE_BUF:
+                self._write_chunk(chunk)
                 chunk, size_bytes = [], 0
             chunk.append(line)
             size_bytes += len(line.data)
             try:
                 line = self._lines.get_nowait()
             except Empty:
-                self._write(chunk)
+                self._write_chunk(chunk)
                 return True
-        self._write(chunk)
+        self._write_chunk(chunk)
         return False
 
     def _wait_for_more(self) -> None:
@@ -214,22 +219,32 @@ class LineWriter:
         except Empty:
             return
 
-    def _write(self, chunk: list[_Line]) -> None:
+    def _write_chunk(self, chunk: list[_Line]) -> None:
         if not chunk:
             return
+        left_bytes = self._write(b"".join(line.data for line in chunk))
+        for line in chunk:
+            line.lane.take(len(line.data))
+            left_bytes -= len(line.data)
+            if left_bytes < 0:
+                self._drop(line.level, Loss.WRITE_FAILED)
+
+    def _write(self, lines: bytes) -> int:
+        """Write whole lines; return how many bytes of them were written."""
         # What was left unfinished must not run into the next line.
         begin = b"\n" if self._is_torn else b""
-        data = memoryview(begin + b"".join(line.data for line in chunk))
+        data = memoryview(begin + lines)
         written = 0
         try:
             while written < len(data):
                 written += self._write_some(data[written:])
         except OSError:
-            self._note_failure(chunk, data, written, begun_bytes=len(begin))
+            self._is_failing = True
         else:
-            self._is_torn = self._is_failing = False
-        for line in chunk:
-            line.lane.take(len(line.data))
+            self._is_failing = False
+        if written:
+            self._is_torn = data[written - 1] != ord("\n")
+        return max(0, written - len(begin))
 
     def _write_some(self, data: memoryview) -> int:
         while True:
@@ -241,21 +256,11 @@ class LineWriter:
                 poll.poll()
                 sleep(ASK_AGAIN_S)  # room for less than a chunk counts as room
 
-    def _note_failure(
-        self, chunk: list[_Line], data: memoryview, written: int, *, begun_bytes: int
-    ) -> None:
-        self._is_failing = True
-        if written:
-            self._is_torn = data[written - 1] != ord("\n")
-        end = begun_bytes
-        for line in chunk:
-            end += len(line.data)
-            if end > written:
-                self._drop(line.level, Loss.WRITE_FAILED)
-
     def _report_gap(self) -> None:
-        if self._owes_report:
+        with self._lock:
+            missing, self._missing = self._missing, 0
+        line = self._gap_line(missing)
+        if self._write(line) < len(line):
             with self._lock:
-                missing, self._missing = self._missing, 0
-            self._told_at_s = monotonic()
-            self._tell_gap(missing)
+                self._missing += missing
+        self._told_at_s = monotonic()

@@ -131,9 +131,11 @@ class Log:
         whose = Whose(LIBRARY_LOGGED, tuple(map(str, fields.values())))
         self.write_once(level, whose, fields, state=level)
 
-    def tell_gap(self, lines: int) -> None:
-        """Say that so many lines were dropped since this was said last."""
-        self.write(Level.WARNING, LINES_DROPPED, {"lines": lines})
+    def gap_line(self, lines: int) -> bytes:
+        """Return the line that says that so many were dropped, or nothing if it is not logged."""
+        if self.least > Level.WARNING:
+            return b""
+        return self._line(Level.WARNING, LINES_DROPPED, {"lines": lines}) + b"\n"
 
     def _report(self, *, is_last: bool) -> None:
         with self._lock:
@@ -146,9 +148,12 @@ class Log:
                 self._put(Level.INFO, LINES_REPEATED, fields, is_kept=True)
 
     def _put(self, level: Level, event: str, fields: Fields, *, is_kept: bool) -> None:
-        name = level.name.lower()
-        line = self._render({"timestamp": self._now(), "level": name, "event": event, **fields})
-        self._sink.put(line, level=name, is_kept=is_kept)
+        line = self._line(level, event, fields)
+        self._sink.put(line, level=level.name.lower(), is_kept=is_kept)
+
+    def _line(self, level: Level, event: str, fields: Fields) -> bytes:
+        head = {"timestamp": self._now(), "level": level.name.lower(), "event": event}
+        return self._render({**head, **fields})
 
 
 def _render_json(event: EventDict) -> bytes:

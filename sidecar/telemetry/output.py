@@ -82,7 +82,7 @@ class ProcessOutput:
     def __enter__(self) -> Self:
         """Take over what this process writes."""
         guard_stderr()
-        self._stdout.start(tell_gap=self.log.tell_gap)
+        self._stdout.start(gap_line=self.log.gap_line)
         self._stderr.start()
         sys.stdout = StrayText(self.log, name="stdout")
         sys.stderr = StrayText(self.log, name="stderr")

@@ -30,7 +30,7 @@ class Rig:
         )
 
     def start(self) -> Rig:
-        self.writer.start(tell_gap=lambda lines: self.warn(f"gap {lines}"))
+        self.writer.start(gap_line=lambda lines: f"gap {lines}\n".encode())
         return self
 
     def drop(self, level: str, loss: str) -> None:
@@ -245,7 +245,7 @@ def test_a_line_that_failed_half_way_does_not_run_into_the_next_one(
         return real_write(descriptor, data[:step])
 
     real_write = os.write
-    monkeypatch.setattr(line_writer.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     rig = Rig(pipe.into).start()
     rig.warn("torn apart")
     wait_for(rig, "warning", Loss.WRITE_FAILED)

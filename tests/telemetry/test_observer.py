@@ -293,7 +293,8 @@ def test_an_interrupt_is_not_swallowed() -> None:
     class Interrupting:
         is_terminal = False
 
-        def put(self, _line: bytes, **_options: object) -> NoReturn:
+        def put(self, line: bytes, *, level: str, is_kept: bool) -> NoReturn:
+            del line, level, is_kept
             raise KeyboardInterrupt
 
     observer = TelemetryObserver(

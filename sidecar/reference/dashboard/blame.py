@@ -13,6 +13,7 @@ from sidecar.reference.dashboard.form import Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import BANKS, level, of_values, rate
 from sidecar.telemetry.catalogue import (
     BREAKER_OPEN,
+    LOG_LINES_DROPPED,
     OBSERVER_FAILURES,
     PROBLEMS,
     PROVIDER_BREAKER_OPEN,
@@ -108,8 +109,9 @@ BLAME: Final = Row(
                 Query(expr=rate(WORK_FAILURES), legend="faults"),
                 Query(expr=rate(SPOOL_FAILURES), legend="spool not written"),
                 Query(expr=rate(OBSERVER_FAILURES), legend="events not told"),
+                Query(expr=rate(LOG_LINES_DROPPED), legend="log lines dropped"),
             ),
-            runbooks=("fault", "spool-not-writable"),
+            runbooks=("fault", "spool-not-writable", "log-lines-dropped"),
         ),
         Panel(
             title="Our credentials",

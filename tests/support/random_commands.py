@@ -91,9 +91,12 @@ class _Drawer:
                 return (self.acquire, self.acquire, self.acquire, self.cool_down)
             case GrantState.LEASED:
                 return (self.mark, self.mark, self.mark, self.release, self.acquire)
+            case GrantState.SENDING if self.is_after_rollback():
+                others = (self.acquire, self.acquire, self.acquire, self.adopt, self.commit)
+                return (*others, self.mark, self.mark, self.mark)
             case GrantState.SENDING:
                 claims = (self.commit, self.deny, self.deny, self.keep, self.acquire)
-                return (*claims, self.release, self.adopt, self.begin_revocation)
+                return (*claims, self.mark, self.release, self.adopt, self.begin_revocation)
             case GrantState.IN_DOUBT:
                 return (self.settle, self.settle, self.acquire, self.commit)
             case GrantState.REAUTH_REQUIRED:
@@ -108,6 +111,13 @@ class _Drawer:
         ends = (self.begin_revocation, self.finish_revocation, self.purge, self.invalidate)
         rest = (self.commit, self.settle, self.rewrap, self.cool_down, self.end_cool_down)
         return claims + ends + rest
+
+    def is_after_rollback(self) -> bool:
+        """Whether the incarnation is new to the record, or its quarantine stands."""
+        record, moment = self.record, self.moment
+        return record is not None and (
+            record.run_id != moment.run_id or record.quarantine_until_ms > moment.now_ms
+        )
 
     def is_likely(self) -> bool:
         return self.rng.randrange(8) > 0
@@ -136,7 +146,7 @@ class _Drawer:
         run_id = self.moment.run_id if self.is_likely() else self.rng.choice((None, *RUNS))
         if run_id is None:
             return None
-        met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000, -FAR_MS))
+        met_ago_ms = self.rng.choice((0, 0, 0, QUARANTINE_MS, 20_000, -FAR_MS))
         return Incarnation(run_id=run_id, met_at_ms=self.moment.now_ms - met_ago_ms)
 
     def pair(self) -> StoredPair:
@@ -163,7 +173,7 @@ class _Drawer:
             known=self.position(),
             incarnation=self.incarnation(),
             lease_ms=LEASE_MS,
-            quarantine_ms=self.rng.choice((0, QUARANTINE_MS)),
+            quarantine_ms=self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS)),
             may_probe=self.rng.randrange(4) > 0,
             override_every_ms=self.rng.choice((0, ORDER_EVERY_MS)),
         )

@@ -16,7 +16,7 @@ from tests.support.pipes import Pipe
 
 ROOT: Final = Path(__file__).parent.parent.parent
 CANARY: Final = "canary-5f1e"
-WITHIN_S: Final = 40
+WITHIN_S: Final = 20
 OPENED: Final = """
 import ctypes, faulthandler, gc, logging, os, sys, threading, warnings
 from sidecar.telemetry.logging import Level

@@ -75,7 +75,6 @@ LINES: Final[dict[type[Event], Line]] = {
     events.SpoolResealed: Line(
         level=Level.INFO,
         unless="warning where `unreadable` is not 0",
-        once="`unreadable`, where `entries` is 0",
     ),
     events.SpoolFailed: Line(level=Level.ERROR),
     events.SpoolReplayed: Line(level=Level.INFO),
@@ -172,8 +171,6 @@ def lasting(event: Event) -> tuple[Whose, Hashable] | None:
             | events.RevocationPostponed()
         ):
             return _whose(event, event.grant), None
-        case events.SpoolResealed(entries=0):
-            return _whose(event), event.unreadable
         case events.ConfigurationWarned():
             return _whose(event, event.subject), event.advice
         case events.WorkFailed():

@@ -121,15 +121,14 @@ def test_every_line_is_written_or_counted_as_left_out(told: list[tuple[int, int,
 def test_the_reference_says_which_events_are_written_once() -> None:
     """The column of the reference and the rule that is followed are about the same events."""
     for kind, line in LINES.items():
-        changes = {"entries": 0} if kind is ev.SpoolResealed else {}
-        assert (lasting(sample(kind, **changes)) is not None) == bool(line.once), kind
+        assert (lasting(sample(kind)) is not None) == bool(line.once), kind
 
 
 @pytest.mark.parametrize("kind", [kind for kind, line in LINES.items() if line.once])
 def test_an_event_of_a_lasting_state_is_one_line_and_every_count(kind: type[ev.Event]) -> None:
     """At each poll it is counted; only at its edges it is written."""
     once, many = Rig(), Rig()
-    told = sample(kind, **({"entries": 0} if kind is ev.SpoolResealed else {}))
+    told = sample(kind)
     before = many.all_samples()
 
     once.observer.observe(told)
@@ -142,8 +141,6 @@ def test_an_event_of_a_lasting_state_is_one_line_and_every_count(kind: type[ev.E
     assert len(many.lines()) == len(once.lines()) == 1
     assert all(value == 3 * once.all_samples()[name] for name, value in counted.items())
     assert bool(counted) is (kind in COUNTED)
-
-
 
 
 def test_two_hundred_grants_in_a_quarantine_are_two_hundred_lines() -> None:

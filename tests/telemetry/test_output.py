@@ -57,8 +57,8 @@ with output:
     print("a=", secret)
     sys.stderr.write(f'careful: "{{secret}}" is odd\\n')
     logging.getLogger("x").error("told %s", secret)
-    logging.getLogger("loner").propagate = False
-    logging.getLogger("loner").error("alone")
+    logging.getLogger("unheard").propagate = False
+    logging.getLogger("unheard").error("alone")
     warnings.warn(secret)
     one = threading.Thread(target=fail); one.start(); one.join()
     type("Thorny", (), dict(__del__=fail))()
@@ -70,7 +70,7 @@ with output:
         ("stdout", "a"),
         ("stderr", "careful"),
         ("x", "told %s"),
-        ("loner", "alone"),
+        ("unheard", "alone"),
         ("py.warnings", ""),
         ("python", "a thread failed"),
         ("python", "exception ignored"),

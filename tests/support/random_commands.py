@@ -91,9 +91,10 @@ class _Drawer:
                 return (self.acquire, self.acquire, self.acquire, self.cool_down)
             case GrantState.LEASED:
                 return (self.mark, self.mark, self.mark, self.release, self.acquire)
-            case GrantState.SENDING if self.is_after_rollback():
-                others = (self.acquire, self.acquire, self.acquire, self.adopt, self.commit)
-                return (*others, self.mark, self.mark, self.mark)
+            case GrantState.SENDING if self.is_quarantined():
+                return (self.mark, self.mark, self.mark, self.adopt, self.acquire)
+            case GrantState.SENDING if self.is_of_another_run():
+                return (self.acquire, self.acquire, self.acquire, self.mark, self.adopt)
             case GrantState.SENDING:
                 claims = (self.commit, self.deny, self.deny, self.keep, self.acquire)
                 return (*claims, self.mark, self.release, self.adopt, self.begin_revocation)
@@ -112,12 +113,12 @@ class _Drawer:
         rest = (self.commit, self.settle, self.rewrap, self.cool_down, self.end_cool_down)
         return claims + ends + rest
 
-    def is_after_rollback(self) -> bool:
-        """Whether the incarnation is new to the record, or its quarantine stands."""
+    def is_of_another_run(self) -> bool:
+        return self.record is not None and self.record.run_id != self.moment.run_id
+
+    def is_quarantined(self) -> bool:
         record, moment = self.record, self.moment
-        return record is not None and (
-            record.run_id != moment.run_id or record.quarantine_until_ms > moment.now_ms
-        )
+        return record is not None and record.quarantine_until_ms > moment.now_ms
 
     def is_likely(self) -> bool:
         return self.rng.randrange(8) > 0
@@ -146,7 +147,9 @@ class _Drawer:
         run_id = self.moment.run_id if self.is_likely() else self.rng.choice((None, *RUNS))
         if run_id is None:
             return None
-        met_ago_ms = self.rng.choice((0, 0, 0, QUARANTINE_MS, 20_000, -FAR_MS))
+        met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000, -FAR_MS))
+        if self.is_of_another_run() and self.is_likely():
+            met_ago_ms = 0
         return Incarnation(run_id=run_id, met_at_ms=self.moment.now_ms - met_ago_ms)
 
     def pair(self) -> StoredPair:

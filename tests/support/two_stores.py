@@ -102,7 +102,7 @@ class TwoStores:
         moment = self.moment
         if rng.random() < 0.25:
             moment = replace(moment, now_ms=moment.now_ms + rng.choice(TIME_STEPS_MS))
-        if rng.random() < 0.03:
+        if rng.random() < 0.06:
             moment = replace(moment, run_id=rng.choice(RUNS))
         if rng.random() < 0.01:  # the store's clock is set forward, or back again
             step_ms = FAR_MS if moment.now_ms < START_MS + FAR_MS else -FAR_MS

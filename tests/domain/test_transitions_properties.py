@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 
 from hypothesis import assume, given, settings
@@ -28,7 +28,7 @@ from tests.support.random_commands import RUNS, START_MS, TIME_STEPS_MS, random_
 from tests.support.strategies import chances
 
 STEPS = 60
-HISTORIES = 1500
+HISTORIES = 600
 OFTEN_ENOUGH = 3
 ENDING = (GrantState.REVOKING, GrantState.REVOKED)
 histories = given(rng=chances)
@@ -65,10 +65,11 @@ def history(rng: Random) -> list[Step]:
     return steps
 
 
-def many_steps() -> Iterator[Step]:
-    """Yield the steps of many histories, the same ones each time, so that rare ones are met."""
-    for seed in range(HISTORIES):
-        yield from history(Random(seed))  # noqa: S311 - a seed can be replayed
+@cache
+def many_steps() -> tuple[Step, ...]:
+    """Return the steps of many histories, the same ones each time, so that rare ones are met."""
+    histories = (history(Random(seed)) for seed in range(HISTORIES))  # noqa: S311 - to be replayed
+    return tuple(step for steps in histories for step in steps)
 
 
 def assert_met(met: Counter[str], *cases: str) -> None:

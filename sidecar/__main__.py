@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 
@@ -63,32 +63,27 @@ def _run(environ: Environ) -> int:
     from sidecar.adapters.signals import ProcessSignals  # noqa: PLC0415 - not for help
 
     signals = ProcessSignals.caught()
-    settings = _settings(environ, told_to=sys.stderr)
+    from sidecar import app  # noqa: PLC0415 - no other command needs the libraries
+    from sidecar.telemetry.output import say  # noqa: PLC0415 - as above
+
+    settings = _settings(environ, tell=say)
     if settings is None:
         return WRONG_CONFIGURATION
-    from sidecar import app  # noqa: PLC0415 - no other command needs the libraries
-
-    try:
-        return app.main(settings, environ=dict(environ), signals=signals)
-    except Exception as error:  # noqa: BLE001 - a traceback may carry values; the place is enough
-        from sidecar.telemetry.logging import name_error  # noqa: PLC0415
-
-        sys.stderr.write(f"the sidecar failed: {name_error(error)}\n")
-        return FAULT
+    return app.main(settings, environ=dict(environ), signals=signals)
 
 
-def _settings(environ: Environ, *, told_to: TextIO) -> Settings | None:
+def _settings(environ: Environ, *, tell: Callable[[str], object]) -> Settings | None:
     from sidecar.settings import Settings, load  # noqa: PLC0415 - not for help
 
     loaded = load(environ)
     if isinstance(loaded, Settings):
         return loaded
-    told_to.writelines(f"{problem}\n" for problem in loaded)
+    tell("".join(f"{problem}\n" for problem in loaded))
     return None
 
 
 def _check_config(environ: Environ) -> int:
-    settings = _settings(environ, told_to=sys.stdout)
+    settings = _settings(environ, tell=sys.stdout.write)
     if settings is None:
         return WRONG_CONFIGURATION
     from sidecar.app.files import TlsFiles, read_tls_files  # noqa: PLC0415 - as above

@@ -25,10 +25,18 @@ from sidecar.service.status_board import StatusBoard
 from sidecar.service.store_clock import StoreClock
 from sidecar.service.vault import Vault
 from sidecar.settings import Settings
-from sidecar.telemetry.logging import Level, Log, adopt_library_loggers
+from sidecar.telemetry.logging import Log
 from sidecar.telemetry.metrics import Metrics, MetricsPage
 from sidecar.telemetry.observer import TelemetryObserver
 from sidecar.telemetry.tracing import open_tracer
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What events are rendered into."""
+
+    metrics: Metrics
+    log: Log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,24 +64,24 @@ class Base:
         return self.schedule.policy
 
     @classmethod
-    def build(cls, settings: Settings, times: ProtocolTimes, *, trust: Trust) -> Self:
+    def build(
+        cls, settings: Settings, times: ProtocolTimes, *, trust: Trust, telemetry: Telemetry
+    ) -> Self:
         """Build the base.
 
         Raises:
             SpoolError: The spool directory cannot be used.
             TracesRefused: OpenTelemetry does not accept what its variables say.
         """
-        log = Log(least=Level[settings.log_level.upper()], log_format=settings.log_format)
-        adopt_library_loggers(log)
-        metrics = Metrics(version=__version__)
+        metrics = telemetry.metrics
         clock, entropy = SystemClock(), SystemEntropy()
-        tracer, telemetry = open_tracer(
+        tracer, shown = open_tracer(
             settings.traces,
             version=__version__,
-            behind=TelemetryObserver(metrics=metrics, log=log),
+            behind=TelemetryObserver(metrics=metrics, log=telemetry.log),
             failed=metrics.observer_failures.add,
         )
-        board = StatusBoard(behind=telemetry, clock=clock)
+        board = StatusBoard(behind=shown, clock=clock)
         return cls(
             settings=settings,
             trust=trust,

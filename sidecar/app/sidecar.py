@@ -15,7 +15,7 @@ from aiohttp import web
 from sidecar import __version__
 from sidecar.adapters.signals import ProcessSignals, SignalDuties
 from sidecar.adapters.trust import ShownCertificate
-from sidecar.app.base import Base
+from sidecar.app.base import Base, Telemetry
 from sidecar.app.files import TlsFiles
 from sidecar.app.lane_side import LaneSide
 from sidecar.app.reloading import Reloading, Renewed, Shown, Taken
@@ -47,6 +47,7 @@ class Surroundings:
     environ: Mapping[str, str]
     files: TlsFiles
     signals: ProcessSignals
+    telemetry: Telemetry
 
 
 @final
@@ -64,7 +65,12 @@ class Sidecar:
         """
         self._settings = settings
         self._surroundings = surroundings
-        self._base = Base.build(settings, times, trust=surroundings.files.trust)
+        self._base = Base.build(
+            settings,
+            times,
+            trust=surroundings.files.trust,
+            telemetry=surroundings.telemetry,
+        )
         self._lane_side = LaneSide.build(self._base)
         self._lifecycle = Lifecycle(
             vitals=Vitals(

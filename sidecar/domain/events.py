@@ -538,12 +538,17 @@ class GrantCooled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordQuarantined:
-    """The store lost its memory of running claims; this grant is not claimed for a while."""
+    """The store lost its memory of running claims; this grant is not claimed for a while.
+
+    Attributes:
+        until_ms: The end of the quarantine on the store's clock, the same for whoever asks.
+    """
 
     event: ClassVar[str] = "record.quarantined"
 
     grant: GrantId
     wait_s: float
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from sidecar.domain.commands import (
     Incarnation,
     Leased,
     NewIncarnation,
+    Quarantined,
     Release,
 )
 from sidecar.domain.events import (
@@ -77,7 +78,7 @@ class Refresher:
             await self._settle(wish, verdict.record, announce)
         else:
             outcome = without_lease(verdict, self._parts.store_clock, self._parts.times)
-            self._tell(wish.grant, outcome)
+            self._tell(wish.grant, verdict, outcome)
             announce(outcome)
 
     def held_back(self, provider: str | None) -> Postponed | None:
@@ -278,14 +279,19 @@ class Refresher:
         except SealError:
             return ""
 
-    def _tell(self, grant: GrantId, outcome: FoundNewer | GrantGone | Postponed) -> None:
-        match outcome:
-            case FoundNewer():
-                self._end(grant, ClaimOutcome.WAITED)
-            case Postponed(obstacle=Obstacle.QUARANTINED, retry_in_s=wait_s):
-                self._parts.observer.observe(RecordQuarantined(grant=grant, wait_s=wait_s))
-            case GrantGone() | Postponed():
-                pass
+    def _tell(
+        self,
+        grant: GrantId,
+        verdict: AcquireVerdict | None,
+        outcome: FoundNewer | GrantGone | Postponed,
+    ) -> None:
+        if isinstance(verdict, Quarantined):
+            wait_s = self._parts.store_clock.wait_s(verdict.until_ms)
+            self._parts.observer.observe(
+                RecordQuarantined(grant=grant, wait_s=wait_s, until_ms=verdict.until_ms)
+            )
+        elif isinstance(outcome, FoundNewer):
+            self._end(grant, ClaimOutcome.WAITED)
 
     def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:
         self._parts.observer.observe(ClaimEndedAs(grant=grant, outcome=outcome))

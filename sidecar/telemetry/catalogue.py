@@ -32,6 +32,7 @@ from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
 from sidecar.domain.tokens import ProblemReason, TokenSource
 from sidecar.domain.upstream_failures import UpstreamCause
+from sidecar.telemetry.line_writer import Loss
 
 LATENCY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -45,6 +46,7 @@ STORE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
 LATENESS_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 """For what nobody waits for."""
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 HIGHEST_CLASS: Final = 5
 
@@ -361,6 +363,12 @@ WORK_FAILURES: Final = _counter(
 )
 OBSERVER_FAILURES: Final = _counter(
     "sidecar_observer_failures_total", "Events that could not be counted or logged."
+)
+LOG_LINES_DROPPED: Final = _counter(
+    "sidecar_log_lines_dropped_total",
+    "Log lines that were not written, since stdout took no more, or failed.",
+    level=LOG_LEVELS,
+    loss=Loss,
 )
 
 BUILD_INFO_NAME: Final = "sidecar_build_info"

@@ -78,6 +78,7 @@ class Metrics:
         self.accept_failures = Counts(catalogue.ACCEPT_FAILURES, registry)
         self.work_failures = Counts(catalogue.WORK_FAILURES, registry)
         self.observer_failures = Counts(catalogue.OBSERVER_FAILURES, registry)
+        self.log_lines_dropped = Counts(catalogue.LOG_LINES_DROPPED, registry)
 
     def _make_token_metrics(self) -> None:
         registry = self.registry

@@ -14,8 +14,8 @@ from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantState
 from sidecar.domain.request_target import to_known_product
 from sidecar.telemetry.catalogue import GRANTS, code_class
-from sidecar.telemetry.lines import LINES, fields_of, level_of
-from sidecar.telemetry.logging import Log
+from sidecar.telemetry.lines import LINES, Line, ended_by, fields_of, lasting, level_of
+from sidecar.telemetry.logging import Level, Log
 from sidecar.telemetry.metrics import Metrics
 
 RequestEvent = (
@@ -115,11 +115,21 @@ class TelemetryObserver:
             line = LINES.get(type(event))
             if line is None:
                 return
+            for whose in ended_by(event):
+                self._log.end(whose)
             level = level_of(event, line) if line.unless else line.level
             if level >= self._log.least:
-                self._log.write(level, event.event, fields_of(event))
+                self._write(level, event, line)
         except Exception:  # noqa: BLE001 - telling must not fail the work; the count is alerted on
             self._metrics.observer_failures.add()
+
+    def _write(self, level: Level, event: Event, line: Line) -> None:
+        told = lasting(event) if line.once else None
+        if told is None:
+            self._log.write(level, event.event, fields_of(event), is_kept=line.is_kept)
+        else:
+            whose, state = told
+            self._log.write_once(level, whose, fields_of(event), state=state)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, RequestEvent):

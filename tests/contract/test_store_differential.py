@@ -49,6 +49,7 @@ LANDMARKS: Final = {
     "bounded by Purge",
     "overridden",
     "ordered too soon",
+    "mark repeated in a quarantine",
     *(state.value for state in GrantState),
     *(
         verdict.__name__

@@ -73,9 +73,11 @@ def test_what_a_reload_takes_up_is_a_file_of_its_own(settings: Settings) -> None
 
     assert settings.akoya_client_secret.file is not None
     assert only_value("ExecReload") == "kill -HUP $MAINPID"
+    credentials = values_of("LoadCredential")
+    assert credentials
     for name in REREAD:
         assert sources[f"SIDECAR_{name.upper()}_FILE"] == f"/etc/akoya-sidecar/{name}"
-        assert all(name not in each for each in values_of("LoadCredential"))
+        assert all(name not in each for each in credentials)
 
 
 def test_the_spool_lies_where_the_unit_may_write(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecar.domain.request_target import PRODUCTS, Refused, Target, parse_target
@@ -91,17 +91,16 @@ def test_no_accepted_path_has_a_dot_segment_even_after_decoding(tail: str) -> No
     """Decoding an accepted path once gives no other provider, no empty or dot segment."""
     target = parse_target(f"/balances/v2/mikomo/{tail}")
 
-    if isinstance(target, Target):
-        path = target.raw.partition("?")[0]
-        decoded = path
-        for octet in range(128):
-            decoded = decoded.replace(f"%{octet:02x}", chr(octet)).replace(
-                f"%{octet:02X}", chr(octet)
-            )
-        assert decoded.split("/")[:4] == path.split("/")[:4] == ["", "balances", "v2", "mikomo"]
-        assert "//" not in decoded
-        assert "\\" not in decoded
-        assert not {".", ".."} & set(decoded.split("/"))
+    assume(isinstance(target, Target))  # Hypothesis fails if too few are
+    assert isinstance(target, Target)
+    path = target.raw.partition("?")[0]
+    decoded = path
+    for octet in range(128):
+        decoded = decoded.replace(f"%{octet:02x}", chr(octet)).replace(f"%{octet:02X}", chr(octet))
+    assert decoded.split("/")[:4] == path.split("/")[:4] == ["", "balances", "v2", "mikomo"]
+    assert "//" not in decoded
+    assert "\\" not in decoded
+    assert not {".", ".."} & set(decoded.split("/"))
 
 
 def test_the_products_are_akoyas_ten() -> None:

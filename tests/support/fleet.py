@@ -20,6 +20,7 @@ import aiohttp
 
 from sidecar.domain.record import GrantId
 from sidecar.sandbox import Sandbox
+from tests.support.pipes import Outputs
 from tests.support.wait import eventually, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,7 +56,11 @@ class FleetPlace:
 
 @final
 class SidecarProcess:
-    """One `run` in a process of its own; its log is kept in `place.directory`."""
+    """One `run` in a process of its own; its log is kept in `place.directory`.
+
+    Attributes:
+        outputs: What it writes to, if not right into its log.
+    """
 
     def __init__(
         self,
@@ -64,14 +69,17 @@ class SidecarProcess:
         name: str,
         dies_after: str | None = None,
         clock_ahead_s: float = 0.0,
+        outputs: Outputs | None = None,
     ) -> None:
         self.name = name
+        self.outputs = outputs
         self._place = place
         self._spec: dict[str, Any] = {
             "times": dict(place.times),
             "dies_after": dies_after,
             "clock_ahead_s": clock_ahead_s,
             **place.spec,
+            **({} if outputs is None else outputs.spec),
         }
         self._log_path = place.directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,9 +103,11 @@ class SidecarProcess:
                 [sys.executable, "-m", "tests.support.sidecar_main", json.dumps(self._spec)],
                 cwd=REPOSITORY,
                 env=self.environ(),
-                stdout=log,
-                stderr=log,
+                stdout=log if self.outputs is None else self.outputs.stdout.into,
+                stderr=log if self.outputs is None else self.outputs.stderr.into,
             )
+        if self.outputs is not None:
+            self.outputs.copy_to(self._log_path)
         await until(
             lambda: b"lifecycle.ready" in self._recent or self._has_ended,
             within_s=40,

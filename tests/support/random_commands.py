@@ -91,9 +91,13 @@ class _Drawer:
                 return (self.acquire, self.acquire, self.acquire, self.cool_down)
             case GrantState.LEASED:
                 return (self.mark, self.mark, self.mark, self.release, self.acquire)
+            case GrantState.SENDING if self.is_quarantined():
+                return (self.mark, self.mark, self.mark, self.adopt, self.acquire)
+            case GrantState.SENDING if self.is_of_another_run():
+                return (self.acquire, self.acquire, self.acquire, self.mark, self.adopt)
             case GrantState.SENDING:
                 claims = (self.commit, self.deny, self.deny, self.keep, self.acquire)
-                return (*claims, self.release, self.adopt, self.begin_revocation)
+                return (*claims, self.mark, self.release, self.adopt, self.begin_revocation)
             case GrantState.IN_DOUBT:
                 return (self.settle, self.settle, self.acquire, self.commit)
             case GrantState.REAUTH_REQUIRED:
@@ -108,6 +112,13 @@ class _Drawer:
         ends = (self.begin_revocation, self.finish_revocation, self.purge, self.invalidate)
         rest = (self.commit, self.settle, self.rewrap, self.cool_down, self.end_cool_down)
         return claims + ends + rest
+
+    def is_of_another_run(self) -> bool:
+        return self.record is not None and self.record.run_id != self.moment.run_id
+
+    def is_quarantined(self) -> bool:
+        record, moment = self.record, self.moment
+        return record is not None and record.quarantine_until_ms > moment.now_ms
 
     def is_likely(self) -> bool:
         return self.rng.randrange(8) > 0
@@ -137,6 +148,8 @@ class _Drawer:
         if run_id is None:
             return None
         met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000, -FAR_MS))
+        if self.is_of_another_run() and self.is_likely():
+            met_ago_ms = 0
         return Incarnation(run_id=run_id, met_at_ms=self.moment.now_ms - met_ago_ms)
 
     def pair(self) -> StoredPair:
@@ -163,7 +176,7 @@ class _Drawer:
             known=self.position(),
             incarnation=self.incarnation(),
             lease_ms=LEASE_MS,
-            quarantine_ms=self.rng.choice((0, QUARANTINE_MS)),
+            quarantine_ms=self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS)),
             may_probe=self.rng.randrange(4) > 0,
             override_every_ms=self.rng.choice((0, ORDER_EVERY_MS)),
         )

@@ -25,6 +25,7 @@ from sidecar.domain.commands import (
     Committed,
     Done,
     Leased,
+    MarkSending,
     Moment,
     Purge,
     Settle,
@@ -101,7 +102,7 @@ class TwoStores:
         moment = self.moment
         if rng.random() < 0.25:
             moment = replace(moment, now_ms=moment.now_ms + rng.choice(TIME_STEPS_MS))
-        if rng.random() < 0.01:
+        if rng.random() < 0.06:
             moment = replace(moment, run_id=rng.choice(RUNS))
         if rng.random() < 0.01:  # the store's clock is set forward, or back again
             step_ms = FAR_MS if moment.now_ms < START_MS + FAR_MS else -FAR_MS
@@ -160,9 +161,21 @@ class TwoStores:
             )
         if before is not None:
             self.reached.update(_landmarks(command, before, after, verdict))
+            if _is_repeated_in_quarantine(command, before, self.moment):
+                self.reached["mark repeated in a quarantine"] += 1
 
     def _key(self, grant: GrantId) -> str:
         return f"{self._prefix}:c:{{{grant}}}"
+
+
+def _is_repeated_in_quarantine(command: AnyCommand, before: GrantRecord, moment: Moment) -> bool:
+    return (
+        isinstance(command, MarkSending)
+        and before.state is GrantState.SENDING
+        and (before.claim_id, before.position) == (command.claim_id, command.position)
+        and before.run_id == moment.run_id
+        and before.quarantine_until_ms > moment.now_ms
+    )
 
 
 def _landmarks(

@@ -13,6 +13,7 @@ from sidecar.reference.dashboard.form import Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import BANKS, level, of_values, rate
 from sidecar.telemetry.catalogue import (
     BREAKER_OPEN,
+    LOG_LINES_DROPPED,
     OBSERVER_FAILURES,
     PROBLEMS,
     PROVIDER_BREAKER_OPEN,
@@ -111,8 +112,14 @@ BLAME: Final = Row(
                 Query(expr=rate(RESOURCE_EXHAUSTED, "resource"), legend="no {{resource}}"),
                 Query(expr=rate(SPOOL_FAILURES), legend="spool not written"),
                 Query(expr=rate(OBSERVER_FAILURES), legend="events not told"),
+                Query(expr=rate(LOG_LINES_DROPPED), legend="log lines dropped"),
             ),
-            runbooks=("fault", "spool-not-writable", "descriptors-exhausted"),
+            runbooks=(
+                "fault",
+                "spool-not-writable",
+                "descriptors-exhausted",
+                "log-lines-dropped",
+            ),
         ),
         Panel(
             title="Our credentials",

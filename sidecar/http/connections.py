@@ -338,8 +338,7 @@ class ClientConnection(web.RequestHandler):
         wire.write(render_problem(problem, is_kept_alive=False, is_head=False))
 
     def _finish_writing(self) -> None:
-        # Closed at once, unread input would make the kernel reset the connection, and the
-        # reset would overtake the answer. The client's close ends it.
+        # Closed at once, unread input would reset the connection, and overtake the answer.
         wire = self._wire
         if wire is not None and not wire.is_closing() and wire.can_write_eof():
             wire.write_eof()

@@ -17,7 +17,7 @@ from tests.support.listeners import LISTENERS, Listening
 from tests.support.loops import LOOPS, run_on
 from tests.support.proxy_rig import running_proxy
 from tests.support.raw_http import RawMessage, answer, connected
-from tests.support.wait import has_come_to_rest
+from tests.support.wait import a_while, has_come_to_rest
 
 END: Final = b"\r\n"
 CHUNKED: Final = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -44,13 +44,17 @@ REFUSED: Final = {
 }
 
 
-async def answers(listening: Listening, *segments: bytes, wait_s: float = 0.05) -> list[int]:
-    """Send segments apart, then nothing more; return the statuses of all answers."""
-    async with connected(listening.port) as client:
-        await client.send_apart(segments, pause_s=wait_s)
+async def answers(listening: Listening, *segments: bytes, least: int = 1) -> list[int]:
+    """Send segments apart; return the statuses of all answers, of which there are `least`."""
+    told = b""
+    async with connected(listening.port) as client, asyncio.timeout(20):
+        await client.send_apart(segments, pause_s=0.02)
+        while told.count(b"HTTP/1.1 ") < least and (more := await client.reader.read(65536)):
+            told += more
+        await a_while(0.02)  # for one too many
         with suppress(OSError):  # the sidecar may have closed already
             client.writer.write_eof()
-        told = await client.reader.read()
+        told += await client.reader.read()
     return [int(part.split(b" ", 1)[0]) for part in told.split(b"HTTP/1.1 ")[1:]]
 
 
@@ -112,7 +116,7 @@ async def test_every_listener_bounds_a_head_as_a_whole(name: str, fields: bytes)
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("name", LISTENERS)
-@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0"])
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
 def test_no_listener_loses_bytes_behind_a_wish_to_upgrade(
     name: str, loop: str, upgrade: bytes
 ) -> None:
@@ -136,7 +140,7 @@ def test_no_listener_loses_bytes_behind_a_wish_to_upgrade(
                 (2, [get + wish + END + post + CHUNKED, chunks]),
             ]
             for number, (count, segments) in enumerate(cases):
-                assert len(await answers(listening, *segments, wait_s=0.02)) == count, number
+                assert len(await answers(listening, *segments, least=count)) == count, number
             asked = [message.head.start_line for message in listening.forwarded]
             assert not [line for line in asked if b"smuggled" in line]
             bodies = [message.body for message in listening.forwarded if message.body]
@@ -165,7 +169,7 @@ def test_what_was_whole_is_answered_whatever_follows_it(name: str, loop: str) ->
     async def scenario() -> None:
         async with LISTENERS[name]() as listening:
             good = listening.get + END
-            got = await answers(listening, good * 3 + b"nonsense\r\n\r\n" + good)
+            got = await answers(listening, good * 3 + b"nonsense\r\n\r\n" + good, least=4)
 
             assert got == [listening.good] * 3 + [400]
 

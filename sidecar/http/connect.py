@@ -30,8 +30,8 @@ from sidecar.http.connect_pages import Page, departure_page, ending_page, link_p
 from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_problems import ControlReason, to_control_problem
 from sidecar.http.doorway import Doorway
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem
-from sidecar.http.proxy import describe_fault
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import UploadStopped
 from sidecar.ports import Clock, Entropy, Observer

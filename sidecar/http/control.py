@@ -40,8 +40,8 @@ from sidecar.http.control_routes import (
     parse_key,
 )
 from sidecar.http.doorway import Doorway
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem
-from sidecar.http.proxy import describe_fault
 from sidecar.http.reply import CONTINUE
 from sidecar.http.request_body import RequestBody
 from sidecar.http.status_answers import HTML_TYPE, PAGE_HEADERS, PageAnswer

@@ -21,8 +21,8 @@ from sidecar.domain.events import WorkFailed
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_problems import ControlReason, to_control_problem
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem
-from sidecar.http.proxy import describe_fault
 from sidecar.ports import Observer
 from sidecar.service.health import Health, HealthReport, Phase
 

@@ -7,10 +7,8 @@ token is the source's business, what goes over the wire that of its neighbours h
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, assert_never, final
 
 from aiohttp import web
@@ -33,6 +31,7 @@ from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.connections import ConnectionLimits, ProxyServer
 from sidecar.http.doorway import Doorway
 from sidecar.http.exchange import Answered, Call, Exchange, ProxyPorts
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem, to_proxy_problem
 from sidecar.http.reply import Ended, Passage, Reply
 from sidecar.http.request_body import RequestBody
@@ -393,17 +392,3 @@ class Proxy:
 def _overloaded(account: Account, limit: SlotLimit) -> Refused:
     account.limit = limit
     return Refused(reason=ProblemReason.OVERLOADED)
-
-
-def describe_fault(error: BaseException) -> str:
-    """Return an exception's class and the innermost frame of ours; never its message."""
-    ours = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if _PACKAGE_ROOT in Path(frame.filename).parents
-    ]
-    where = f" at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
-    return f"{type(error).__name__}{where}"
-
-
-_PACKAGE_ROOT: Final = Path(__file__).parent.parent

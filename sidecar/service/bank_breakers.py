@@ -30,15 +30,12 @@ class BankBreakers:
             return 0.0
         return max(0.0, breaker.canary_at_s - self._clock.elapsed_s())
 
-    def lets_through(self, provider: str) -> bool:
-        """Return whether a refresh of this bank may leave: always while closed, else a canary."""
+    def note_leaving(self, provider: str) -> None:
+        """Take note that a refresh leaves where none must wait: an open breaker's next canary."""
         breaker = self._breakers.get(provider, BankBreaker())
         after = breaker.with_canary(self._clock.elapsed_s())
-        if after is None:
-            return False
-        if after.is_open:
+        if after is not None and after.is_open:
             self._breakers[provider] = after
-        return True
 
     def learn(self, provider: str, failure: TokenFailure | None) -> None:
         """Take in how one presentation to this bank ended; ``None``: well."""

@@ -146,10 +146,11 @@ class Refresher:
         if held_back is not None:
             return held_back
         restraints = self._parts.restraints
-        may_try = provider is None or restraints.banks.lets_through(provider)
-        if may_try and await restraints.gate.lets_through():
+        if provider is not None:
+            restraints.banks.note_leaving(provider)
+        if await restraints.gate.lets_through():
             return None
-        return self.held_back(provider) or _BREAKER_OPEN
+        return self.held_back(None) or _BREAKER_OPEN
 
     async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
         """Store the pair that waits here before anything is claimed; return whether to go on."""

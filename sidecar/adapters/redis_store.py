@@ -302,6 +302,7 @@ class RedisTokenStore:
             return await redis_inspection.inspect(
                 await self._topology.primaries(),
                 is_cluster=isinstance(self._topology, ClusterTopology),
+                scratch=self._key_of("scratch"),
             )
 
     async def missing_rights(self, name: str) -> tuple[str, ...]:

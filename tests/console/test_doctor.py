@@ -92,6 +92,14 @@ def forgetful(ward: Ward) -> None:
     ward.configure("appendonly", "no")
 
 
+def dropping_transactions(ward: Ward) -> None:
+    rule = ("on", f">{CANARY}", "resetkeys", "~*", "resetchannels", "&*", "+@all")
+    with ward.redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", *rule)
+        client.execute_command("ACL", "SETUSER", "default", "-@all")
+    ward.set(REDIS_URL=ward.redis.url.replace("redis://", f"redis://app:{CANARY}@"))
+
+
 def without_rights(ward: Ward) -> None:
     rule = ("on", f">{CANARY}", "resetkeys", "~*", "resetchannels", "&*", "+@all")
     with ward.redis.client() as client:
@@ -216,6 +224,7 @@ def plain_control(ward: Ward) -> None:
         (wrong_password, "store", "SIDECAR_REDIS_URL", "wrong", "host, port, user and password"),
         (evicting, "store", "maxmemory-policy", "risky", "set noeviction"),
         (forgetful, "store", "appendonly", "risky", "set appendonly yes"),
+        (dropping_transactions, "store", "user default", "risky", "off resetpass ~* &* +@all"),
         (without_rights, "store", "rights", "wrong", "config/redis/users.acl"),
         (without_scripts, "store", "rights", "wrong", "config/redis/users.acl"),
         (other_prefix, "store", "rights", "wrong", "begin with sidecar:"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ SHIPPED = "user default off resetpass ~* &* +@all"
 @contextmanager
 def server_with(
     *options: str, program: str, default: str = SHIPPED, lacks: str = ""
-) -> Iterator[RedisServer]:
+) -> Generator[RedisServer]:
     """A server on the shipped files, with another line for `default` or a right less."""
     with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as made, ExitStack() as stack:
         directory = Path(made)
@@ -69,7 +69,7 @@ async def test_a_server_that_will_drop_its_transactions_is_named(program: str) -
 async def test_only_the_missing_rights_of_the_default_user_are_named() -> None:
     """A user that may write some keys in some ways is not called harmless."""
     half = "user default off resetpass ~* &* +@all -zadd"
-    with server_with(program=program_of("system"), default=half) as server:
+    with server_with(program=program_of("valkey-8"), default=half) as server:
         (found,) = await advice_on(server)
 
     assert found.advice.startswith("it may not ZADD, and as this user")
@@ -77,7 +77,7 @@ async def test_only_the_missing_rights_of_the_default_user_are_named() -> None:
 
 async def test_a_server_whose_default_user_cannot_be_seen_is_named() -> None:
     """Whoever keeps the former rights of the sidecar's user is told what cannot be checked."""
-    with server_with(program=program_of("system"), lacks=" +acl|dryrun") as server:
+    with server_with(program=program_of("valkey-8"), lacks=" +acl|dryrun") as server:
         (found,) = await advice_on(server)
 
     assert (found.subject, found.is_fatal) == ("user default", False)
@@ -87,7 +87,7 @@ async def test_a_server_whose_default_user_cannot_be_seen_is_named() -> None:
 async def test_a_server_without_an_append_only_file_is_told_only_that() -> None:
     """Nothing is read as `default` there."""
     with server_with(
-        "--appendonly", "no", program=program_of("system"), default="user default off"
+        "--appendonly", "no", program=program_of("valkey-8"), default="user default off"
     ) as server:
         advice = await advice_on(server)
 
@@ -97,7 +97,7 @@ async def test_a_server_without_an_append_only_file_is_told_only_that() -> None:
 async def test_a_server_with_hardly_a_free_connection_is_named() -> None:
     """Before the next sidecar is refused, and with the numbers."""
     with (
-        server_with(program=program_of("system")) as server,
+        server_with(program=program_of("valkey-8")) as server,
         as_operator(server.port) as operator,
     ):
         operator.config_set("maxclients", 2)

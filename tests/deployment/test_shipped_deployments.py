@@ -18,6 +18,7 @@ import pytest
 
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.system import SystemClock
+from sidecar.adapters.trust import Trust
 from sidecar.app.base import store_of
 from sidecar.settings import Settings, load
 from tests.support.environment import good_environment
@@ -126,7 +127,7 @@ def store_from(environment: Mapping[str, str]) -> RedisTokenStore:
     settings: Any = load(environment)
     assert isinstance(settings, Settings), settings
     assert settings.redis_prefix == PREFIX
-    return store_of(settings, observer=Unheard(), clock=SystemClock())
+    return store_of(settings, trust=Trust(), observer=Unheard(), clock=SystemClock())
 
 
 @pytest.mark.parametrize("deploy", [compose, kubernetes, systemd])

@@ -190,7 +190,8 @@ async def test_the_shipped_cluster_keeps_every_record(
 
 
 def is_whole(server: Any) -> bool:
-    return b"cluster_state:ok" in server.execute_command("CLUSTER", "INFO")
+    info: bytes = server.execute_command("CLUSTER", "INFO")
+    return info.count(b"cluster_state:ok") == 1
 
 
 async def test_the_shipped_sentinels_hand_over_every_record(
@@ -254,7 +255,7 @@ class ShippedSentinels:
     def _is_in_step(self) -> bool:
         with as_operator(self.primary.port) as primary, as_operator(self.replica.port) as replica:
             given, taken = primary.info("replication"), replica.info("replication")
-        return (
+        return bool(
             given["connected_slaves"] == 1
             and taken["master_link_status"] == "up"
             and taken["slave_repl_offset"] == given["master_repl_offset"]
@@ -271,7 +272,8 @@ class ShippedSentinels:
         place.mkdir()
         config = filled_in(place, primary_port=self.primary.port) / "sentinel.conf"
         config.write_text(config.read_text("utf-8").replace("port 26379", f"port {port}"))
-        command = [self._program, config, "--sentinel", "--logfile", place / "sentinel.log"]
+        log = str(place / "sentinel.log")
+        command = [self._program, str(config), "--sentinel", "--logfile", log]
         self._sentinels.append(subprocess.Popen(command))
 
 

@@ -11,11 +11,10 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 
 from redis.asyncio import (
-    BlockingConnectionPool,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
@@ -28,15 +27,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from sidecar.adapters.redis_pool import OnRefused, PatientPool, unheard
+from sidecar.adapters.redis_trouble import SERVER_FULL, Refused, ends_told
 from sidecar.adapters.trust import ClientCertificate, Trust
 from sidecar.domain.addresses import TcpAddress
 from sidecar.domain.store_address import Login
+from sidecar.domain.store_trouble import StoreTrouble
 
 ANSWER_WITHIN_S: Final = 0.5
 CONNECT_WITHIN_S: Final = 0.5
 FREE_CONNECTION_WITHIN_S: Final = 0.5
 CHECK_AFTER_IDLE_S: Final = 15
-MOST_CONNECTIONS: Final = 32
+MOST_CONNECTIONS: Final = 31
+"""For calls; one more is the subscription's."""
+
 MOST_HANDSHAKES: Final = 4
 """TLS handshakes at a time for one server: each costs the loop a millisecond or two."""
 
@@ -50,11 +54,13 @@ class Access:
 
     Attributes:
         tls: Whom to trust; ``None``: the connections are in plain text.
+        on_refused: Is told where a server lets no more connections in.
     """
 
     tls: ssl.SSLContext | None = None
     login: Login = field(default_factory=Login)
     database: int = 0
+    on_refused: OnRefused = field(default=unheard, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,34 +130,97 @@ class _LetIn:
             await connector.connect_check_health(check_health, retry_socket_connect)
 
 
-class _EndedAsError:
-    """Makes an error of redis-py of what uvloop says of a transport that has ended.
+class _Told:
+    """Says what became of a connection in errors of redis-py, whatever the loop says of it.
 
-    asyncio's own loop lets the write pass and the next step fail; uvloop raises `RuntimeError`.
+    asyncio lets the write to an ended transport pass, or stumbles over what it has let go; uvloop
+    raises `RuntimeError`; redis-py forgets its stream while another task uses it.
     """
+
+    _greeting: asyncio.StreamReader | None = None
+
+    async def _connect(self) -> None:
+        """Open the connection, and keep in sight what the server says before it is asked."""
+        connection: Any = self
+        opener: Any = super()
+        await opener._connect()  # noqa: SLF001 - as it is overridden
+        self._greeting = connection._reader  # noqa: SLF001 - its own
+
+    async def connect_check_health(
+        self,
+        check_health: bool = True,  # noqa: FBT001, FBT002 - as it is overridden
+        retry_socket_connect: bool = True,  # noqa: FBT001, FBT002 - as it is overridden
+    ) -> None:
+        """Open the connection and log in, unless that was done.
+
+        Raises:
+            RedisError: It did not come about.
+        """
+        opener: Any = super()
+        try:
+            with ends_told():
+                await opener.connect_check_health(check_health, retry_socket_connect)
+        except RedisConnectionError as error:
+            if self._was_turned_away():
+                raise Refused(StoreTrouble.MAXCLIENTS) from error
+            raise
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - as it is overridden
         """Write a command.
 
         Raises:
-            RedisConnectionError: The connection has ended; redis-py has let it go.
+            RedisError: The connection has ended; redis-py has let it go.
         """
         sender: Any = super()
-        try:
+        with ends_told():
             await sender.send_packed_command(command, check_health)
-        except RuntimeError as error:
-            raise RedisConnectionError("the connection has ended") from error
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Return an answer.
+
+        Raises:
+            RedisError: It is an error, or the connection has ended.
+        """
+        reader: Any = super()
+        with ends_told():
+            return await reader.read_response(*args, **options)
+
+    async def can_read(self) -> bool:
+        """Whether something was said unasked, or the connection has ended.
+
+        Raises:
+            RedisError: It has ended.
+            OSError: As above.
+        """
+        reader: Any = super()
+        with ends_told():
+            return bool(await reader.can_read())
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        """Let the connection go.
+
+        Raises:
+            RedisError: It did not end in time.
+        """
+        closer: Any = super()
+        with ends_told():
+            await closer.disconnect(*args, **options)
+
+    def _was_turned_away(self) -> bool:
+        """Whether the server said that it is full, and hung up before that was read."""
+        greeting: Any = self._greeting
+        return greeting is not None and SERVER_FULL.encode() in bytes(greeting._buffer)  # noqa: SLF001 - there is no other way to what is left
 
 
-class _TcpConnection(_LetIn, _EndedAsError, Connection):
+class _TcpConnection(_LetIn, _Told, Connection):
     """A connection over TCP."""
 
 
-class _TlsConnection(_LetIn, _EndedAsError, SSLConnection):
+class _TlsConnection(_LetIn, _Told, SSLConnection):
     """A connection over TLS."""
 
 
-class _UnixConnection(_LetIn, _EndedAsError, UnixDomainSocketConnection):
+class _UnixConnection(_LetIn, _Told, UnixDomainSocketConnection):
     """A connection over a unix socket."""
 
 
@@ -165,13 +234,12 @@ LOGIN: Final = frozenset({"username", "password"})
 
 
 @final
-class ServerPool(BlockingConnectionPool):
+class ServerPool(PatientPool):
     """The connections to one server, on one event loop."""
 
     def __init__(self, *, access: Access, **options: Any) -> None:
         self._entry = _Entry(access)
-        pool: Any = super()  # whose types are partly unknown
-        pool.__init__(**options, entry=self._entry)
+        super().__init__(on_refused=access.on_refused, **options, entry=self._entry)
 
     async def renew(self, access: Access) -> None:
         """Connect with `access` from now on; let idle connections go, the others after their use.
@@ -187,7 +255,9 @@ class ServerPool(BlockingConnectionPool):
         await asyncio.gather(*closing, return_exceptions=True)
 
 
-def pool_of_url(url: str, *, trust: Trust | None = None) -> ServerPool:
+def pool_of_url(
+    url: str, *, trust: Trust | None = None, on_refused: OnRefused = unheard
+) -> ServerPool:
     """Return a pool for one server; nothing connects yet.
 
     It belongs to the first event loop that uses it.
@@ -195,6 +265,7 @@ def pool_of_url(url: str, *, trust: Trust | None = None) -> ServerPool:
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         trust: Whom to trust, for ``rediss://``; by default the system's authorities.
+        on_refused: Is told where the server lets no more connections in.
     """
     chosen: dict[str, Any] = dict(parse_url(url))
     kind = KINDS.get(chosen.get("connection_class"), _TcpConnection)
@@ -206,7 +277,8 @@ def pool_of_url(url: str, *, trust: Trust | None = None) -> ServerPool:
     options["connection_class"] = kind
     if kind is not _UnixConnection:
         options["socket_keepalive"] = True
-    return ServerPool(access=access_of_url(url, trust=trust), **(options | _fixed()))
+    access = replace(access_of_url(url, trust=trust), on_refused=on_refused)
+    return ServerPool(access=access, **(options | _fixed()))
 
 
 def access_of_url(url: str, *, trust: Trust | None = None) -> Access:

@@ -9,7 +9,7 @@ again. Knows neither records nor the names of keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha1
 from typing import Any, Final
@@ -89,7 +89,8 @@ def _sum_of(*names: str) -> str:
 
 
 async def _life_of(server: RedisServer) -> str:
-    return _sum_of(str((await server.ask("INFO", "server"))["run_id"]))
+    info: Mapping[str, Any] = await server.ask("INFO", "server")
+    return _sum_of(str(info.get("run_id")))
 
 
 async def _hashes_at(keys: Sequence[bytes], topology: Topology) -> Found:

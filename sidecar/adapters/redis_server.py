@@ -5,6 +5,7 @@ Asks once and lets every error out. Does not know whether it is the only server,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, final
@@ -24,6 +25,8 @@ from redis.exceptions import (
 )
 
 from sidecar.adapters.redis_connection import Access, ServerPool
+from sidecar.adapters.redis_trouble import Refused, trouble_of
+from sidecar.domain.store_trouble import StoreTrouble
 
 Word = str | bytes | int
 Asked = tuple[str, tuple[Word, ...]]
@@ -49,7 +52,8 @@ class RedisServer:
     """A server that is asked.
 
     Attributes:
-        client: For what needs a connection of its own; its types are partly unknown.
+        client: For calls; its types are partly unknown.
+        subscriber: The same for a subscription, which keeps its connection.
     """
 
     def __init__(
@@ -60,7 +64,10 @@ class RedisServer:
     ) -> None:
         self.client: Any = Redis(connection_pool=pool)
         self._pool = pool
+        self._subscriptions = pool.for_subscriptions()
+        self.subscriber: Any = Redis(connection_pool=self._subscriptions)
         self._on_trouble = on_trouble
+        self._is_closed = False
 
     async def ask(self, *words: Word) -> Any:
         """Have one command carried out."""
@@ -80,12 +87,16 @@ class RedisServer:
         await self._pool.renew(access)
 
     async def close(self) -> None:
-        """Let every connection go, also one that waits for an answer."""
-        with suppress(RedisError, OSError):  # it is gone either way
-            await self._pool.disconnect()
+        """Let every connection go, also one that waits for an answer; nothing is asked any more."""
+        self._is_closed = True
+        for pool in (self._pool, self._subscriptions):
+            with suppress(RedisError, OSError):  # it is gone either way
+                await pool.disconnect()
 
     @asynccontextmanager
     async def _watched(self) -> AsyncGenerator[None]:
+        if self._is_closed:  # a server that was left must not be written to, nor keep connections
+            raise Refused(StoreTrouble.RESET)
         try:
             yield
         except ReadOnlyError:
@@ -96,3 +107,27 @@ class RedisServer:
         except MISPLACED:
             self._on_trouble()
             raise
+        finally:
+            await self._stay_closed()
+
+    async def _stay_closed(self) -> None:
+        """Let go of what a call opened that was under way when the server was left."""
+        if self._is_closed:
+            await self.close()
+
+
+async def causes_of_silence(servers: Sequence[RedisServer]) -> list[StoreTrouble]:
+    """Open a connection to each server, which it keeps; return why some did not answer.
+
+    One at least serves the calls if a server lets in no more later.
+    """
+
+    async def greet(server: RedisServer) -> StoreTrouble | None:
+        try:
+            await server.ask("PING")
+        except (RedisError, OSError) as error:
+            return trouble_of(error)
+        return None
+
+    causes = await asyncio.gather(*map(greet, servers))
+    return [cause for cause in causes if cause is not None]

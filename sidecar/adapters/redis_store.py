@@ -26,7 +26,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, cast, final
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from sidecar.adapters import redis_inspection, redis_rights
 from sidecar.adapters.cancellation import cancellation_heeded
@@ -35,16 +35,18 @@ from sidecar.adapters.redis_codec import RecordUnreadable, decode, instant_of
 from sidecar.adapters.redis_hints import hints_of
 from sidecar.adapters.redis_scan import escaped, page_of_hashes
 from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
-from sidecar.adapters.redis_server import RedisServer
+from sidecar.adapters.redis_server import RedisServer, causes_of_silence
 from sidecar.adapters.redis_throttle import answer_of, arguments_of
 from sidecar.adapters.redis_topology import entries_of, topology_of
+from sidecar.adapters.redis_trouble import UNREADABLE, told_of, trouble_of
 from sidecar.adapters.redis_verdicts import ReplyUnreadable, feed_entry_of, verdict_of
 from sidecar.adapters.trust import Trust
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
-from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
+from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded, StoreTroubled
 from sidecar.domain.notices import Distress, FeedEntry, Notice
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.scheduling import DueGrant
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.domain.transitions import AnyCommand
 from sidecar.ports import Clock, Observer, StoreUnavailable
@@ -55,9 +57,6 @@ LONGEST_WAIT_S: Final = 2.0
 CURSOR: Final = re.compile(r"\d{1,19}-\d{1,19}")
 FOREIGN: Final = (RedisError, OSError, UnicodeDecodeError)
 Ask = Callable[..., Awaitable[Any]]
-UNREADABLE: Final = (RecordUnreadable, ReplyUnreadable)
-NEWER_SCHEMA: Final = "SIDECARSCHEMA"
-"""How the scripts begin the error about a record of a newer sidecar."""
 
 
 @final
@@ -78,7 +77,7 @@ class RedisTokenStore:
         Raises:
             ValueError: The form of the URL is unknown.
         """
-        self._topology = topology_of(url, trust=trust)
+        self._topology = topology_of(url, trust=trust, on_refused=self._trouble)
         self._prefix = prefix
         self._observer = observer
         self._clock = clock
@@ -268,10 +267,12 @@ class RedisTokenStore:
         """Yield hints as they come, connecting again for ever; ends when the store is closed."""
         wait_s = FIRST_WAIT_S
         while not self._closed.is_set():
-            with suppress(*FOREIGN):  # a hint is never relied on; what was missed is polled for
+            try:
+                for cause in await causes_of_silence(await self._topology.primaries()):
+                    self._trouble(cause)
                 server = await self._topology.listener()
                 hints = hints_of(
-                    server.client,
+                    server.subscriber,
                     notices=self._notices,
                     distress=self._distress,
                     is_over=self._renewed.is_set,
@@ -281,6 +282,8 @@ class RedisTokenStore:
                         wait_s = FIRST_WAIT_S
                         if hint is not None:
                             yield hint
+            except FOREIGN as error:  # a hint is never relied on: what was missed is polled for
+                self._trouble(trouble_of(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
@@ -291,7 +294,7 @@ class RedisTokenStore:
         Idle connections go at once, others after the call that they serve, and the subscription
         within seconds. Call it on the loop of this store.
         """
-        entries = entries_of(url, trust=trust)
+        entries = entries_of(url, trust=trust, on_refused=self._trouble)
         self._renewed.set()
         self._renewed = asyncio.Event()
         await self._topology.renew(entries)
@@ -302,6 +305,7 @@ class RedisTokenStore:
             return await redis_inspection.inspect(
                 await self._topology.primaries(),
                 is_cluster=isinstance(self._topology, ClusterTopology),
+                scratch=self._key_of("scratch"),
             )
 
     async def missing_rights(self, name: str) -> tuple[str, ...]:
@@ -359,6 +363,9 @@ class RedisTokenStore:
                 return await ask("EVALSHA", script.sha, *rest)
         return await ask("EVAL", script.text, *rest)
 
+    def _trouble(self, cause: StoreTrouble) -> None:
+        self._observer.observe(StoreTroubled(cause=cause))
+
     @asynccontextmanager
     async def _asked(self, operation: StoreOperation) -> AsyncGenerator[None]:
         """Time one call, report its end, and let nothing foreign out, nor any text of it."""
@@ -368,10 +375,10 @@ class RedisTokenStore:
             with cancellation_heeded():
                 yield
             outcome = Outcome.OK
-        except UNREADABLE as error:
-            raise StoreUnavailable(str(error)) from None
-        except FOREIGN as error:
-            raise StoreUnavailable(_told(error)) from None
+        except (*UNREADABLE, *FOREIGN) as error:
+            told, cause = told_of(error)
+            self._trouble(cause)
+            raise StoreUnavailable(told, cause=cause) from None
         finally:
             self._observer.observe(
                 StoreOperationEnded(
@@ -380,12 +387,6 @@ class RedisTokenStore:
                     duration_s=self._clock.elapsed_s() - began_s,
                 )
             )
-
-
-def _told(error: BaseException) -> str:
-    if isinstance(error, ResponseError) and str(error).startswith(NEWER_SCHEMA):
-        return "a newer sidecar wrote this record"
-    return type(error).__name__
 
 
 def _scores(instants: Mapping[GrantId, int]) -> Iterator[Argument]:

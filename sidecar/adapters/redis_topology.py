@@ -6,10 +6,12 @@ Knows the three forms and none of their rules, which are in `redis_sentinel` and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, assert_never, final
 
 from sidecar.adapters.redis_cluster import ClusterTopology
 from sidecar.adapters.redis_connection import Access, Entries, access_of_url, pool_of_url
+from sidecar.adapters.redis_pool import OnRefused, unheard
 from sidecar.adapters.redis_sentinel import SentinelTopology
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
 from sidecar.adapters.trust import Trust
@@ -103,8 +105,13 @@ class SingleTopology:
         await self._server.close()
 
 
-def entries_of(url: str, *, trust: Trust | None) -> Entries:
+def entries_of(url: str, *, trust: Trust | None, on_refused: OnRefused = unheard) -> Entries:
     """Return how the servers that a URL names let us in.
+
+    Args:
+        url: Of any form.
+        trust: Whom to trust; by default the system's authorities.
+        on_refused: Is told where a server lets no more connections in.
 
     Raises:
         OSError: The URL names a client certificate that cannot be used.
@@ -113,32 +120,40 @@ def entries_of(url: str, *, trust: Trust | None) -> Entries:
     address = parse_store_address(url)
     match address:
         case OneServer():
-            access = access_of_url(url, trust=trust)
+            access = replace(access_of_url(url, trust=trust), on_refused=on_refused)
             return Entries(servers=access, sentinels=access)
         case SentinelService():
             tls = (trust or Trust()).context if address.is_tls else None
-            return Entries(
-                servers=Access(tls=tls, login=address.login, database=address.database),
-                sentinels=Access(tls=tls, login=address.sentinel_login),
+            servers = Access(
+                tls=tls, login=address.login, database=address.database, on_refused=on_refused
             )
+            sentinels = replace(servers, login=address.sentinel_login, database=0)
+            return Entries(servers=servers, sentinels=sentinels)
         case ClusterNodes():
             tls = (trust or Trust()).context if address.is_tls else None
-            access = Access(tls=tls, login=address.login)
+            access = Access(tls=tls, login=address.login, on_refused=on_refused)
             return Entries(servers=access, sentinels=access)
         case _:
             assert_never(address)
 
 
-def topology_of(url: str, *, trust: Trust | None) -> Topology:
+def topology_of(url: str, *, trust: Trust | None, on_refused: OnRefused = unheard) -> Topology:
     """Return the servers that a URL names; nothing connects yet.
+
+    Args:
+        url: Of any form.
+        trust: Whom to trust; by default the system's authorities.
+        on_refused: Is told where a server lets no more connections in.
 
     Raises:
         ValueError: It names none; the message shows nothing of it.
     """
-    address, entries = parse_store_address(url), entries_of(url, trust=trust)
+    address = parse_store_address(url)
+    entries = entries_of(url, trust=trust, on_refused=on_refused)
     match address:
         case OneServer():
-            return SingleTopology(RedisServer(pool_of_url(url, trust=trust)))
+            pool = pool_of_url(url, trust=trust, on_refused=on_refused)
+            return SingleTopology(RedisServer(pool))
         case SentinelService():
             return SentinelTopology(
                 sentinels=address.sentinels,

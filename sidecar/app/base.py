@@ -23,6 +23,7 @@ from sidecar.domain.scheduling import Schedule
 from sidecar.ports import Clock, Entropy, Observer, Tracer
 from sidecar.service.status_board import StatusBoard
 from sidecar.service.store_clock import StoreClock
+from sidecar.service.store_troubles import StoreTroubles
 from sidecar.service.vault import Vault
 from sidecar.settings import Settings
 from sidecar.telemetry.logging import Log
@@ -52,6 +53,7 @@ class Base:
     observer: Observer
     tracer: Tracer
     board: StatusBoard
+    troubles: StoreTroubles
     metrics_page: MetricsPage
     spool: FileSpool
     vault: Vault
@@ -81,7 +83,8 @@ class Base:
             behind=TelemetryObserver(metrics=metrics, log=telemetry.log),
             failed=metrics.observer_failures.add,
         )
-        board = StatusBoard(behind=shown, clock=clock)
+        troubles = StoreTroubles(behind=shown, clock=clock)
+        board = StatusBoard(behind=troubles, clock=clock)
         return cls(
             settings=settings,
             trust=trust,
@@ -92,6 +95,7 @@ class Base:
             observer=board,
             tracer=tracer,
             board=board,
+            troubles=troubles,
             metrics_page=MetricsPage(metrics.registry),
             spool=FileSpool.open(Path(settings.spool_dir), clock=clock, entropy=entropy),
             vault=vault_of(settings),

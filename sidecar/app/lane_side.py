@@ -77,7 +77,11 @@ class LaneSide:
         parts = _claim_parts(base, store, idp, _token_requests(base, client_secret))
         refresher, revoker = Refresher(parts=parts), Revoker(parts=parts)
         watch = StoreWatch(
-            store=store, store_clock=base.store_clock, clock=base.clock, observer=base.observer
+            store=store,
+            store_clock=base.store_clock,
+            clock=base.clock,
+            observer=base.observer,
+            troubles=base.troubles,
         )
         lane = ClaimLane(
             loop=thread.loop,

@@ -14,6 +14,7 @@ from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import BrakeCause
 from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
 from sidecar.domain.upstream_failures import UpstreamCause
@@ -632,11 +633,41 @@ class StoreOperationEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreTroubled:
+    """A call of the store failed, or could open no connection and used another (metric only)."""
+
+    event: ClassVar[str] = "store.troubled"
+
+    cause: StoreTrouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStrained:
+    """The store answers probes, but not every call: the others fail, or wait, for this cause."""
+
+    event: ClassVar[str] = "store.strained"
+
+    cause: StoreTrouble
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreEased:
+    """The store answers every call again."""
+
+    event: ClassVar[str] = "store.eased"
+
+    strained_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLost:
     """The store does not answer: cached tokens are served until they expire, nothing is claimed."""
 
     event: ClassVar[str] = "store.lost"
 
+    cause: StoreTrouble
+    hint: str
     error: str
 
 
@@ -1056,6 +1087,9 @@ Event = (
     | SpoolFailed
     | SpoolReplayed
     | StoreOperationEnded
+    | StoreTroubled
+    | StoreStrained
+    | StoreEased
     | StoreLost
     | StoreRestored
     | StoreReincarnated

@@ -146,10 +146,16 @@ def _refuse_malformed(reason: ProblemReason) -> Problem:
     return to_control_problem(ControlReason(reason.value))
 
 
+def _store(report: HealthReport) -> str:
+    if not report.store_up:
+        return "down"
+    return "up" if report.store_trouble is None else "strained"
+
+
 def _answer(report: HealthReport, *, is_good: bool) -> web.Response:
     document = {
         "phase": report.phase.value,
-        "store": "up" if report.store_up else "down",
+        "store": _store(report),
         "spool": "writable" if report.spool_writable else "failing",
         "breaker": "open" if report.breaker_open else "closed",
         "brake": "on" if report.brake_on else "off",

@@ -7,6 +7,7 @@ events.
 from __future__ import annotations
 
 from sidecar.domain.events import Event
+from sidecar.domain.store_trouble import TROUBLE_HINTS, StoreTrouble
 from sidecar.reference.tables import code, codes, first_sentence, heading, table
 from sidecar.telemetry.line_writer import ORDINARY, RESERVE
 from sidecar.telemetry.lines import LINES, Line, names_of
@@ -74,11 +75,21 @@ def log_events_page() -> str:
             ("event", "level", "once for each", "fields", "meaning"),
             map(_row, LINES, LINES.values()),
         ),
+        "## Trouble with the store\n",
+        (
+            "`store.lost` and `store.strained` have one of these causes, and so has "
+            "`sidecar_store_troubles_total`.\n"
+        ),
+        table(("cause", "what to do"), _troubles()),
         *_ABOUT_LASTING,
         *_ABOUT_DROPPED,
         *_ABOUT_LIBRARIES,
     ]
     return "\n".join(parts)
+
+
+def _troubles() -> list[tuple[str, str]]:
+    return [(code(cause), TROUBLE_HINTS[cause]) for cause in StoreTrouble]
 
 
 def _row(event: type[Event], line: Line) -> tuple[str, ...]:

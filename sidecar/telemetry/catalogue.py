@@ -30,6 +30,7 @@ from sidecar.domain.events import (
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.tokens import ProblemReason, TokenSource
 from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.telemetry.line_writer import Loss
@@ -296,6 +297,14 @@ STORE_DURATION: Final = _histogram(
     outcome=Outcome,
 )
 STORE_UP: Final = _gauge("sidecar_store_up", "1 while the store answers.")
+STORE_TROUBLES: Final = _counter(
+    "sidecar_store_troubles_total",
+    "Calls of the store that failed, or that got no new connection and waited for another one.",
+    cause=StoreTrouble,
+)
+STORE_STRAINED: Final = _gauge(
+    "sidecar_store_strained", "1 while the store answers probes and other calls of it fail."
+)
 STORE_ROLLBACKS: Final = _counter(
     "sidecar_store_rollbacks_total",
     "Restarts and failovers of the store that may have lost writes.",

@@ -78,6 +78,8 @@ LINES: Final[dict[type[Event], Line]] = {
     ),
     events.SpoolFailed: Line(level=Level.ERROR),
     events.SpoolReplayed: Line(level=Level.INFO),
+    events.StoreStrained: Line(level=Level.ERROR),
+    events.StoreEased: Line(level=Level.INFO),
     events.StoreLost: Line(level=Level.WARNING),
     events.StoreRestored: Line(level=Level.INFO, is_kept=True),
     events.StoreReincarnated: Line(level=Level.WARNING),

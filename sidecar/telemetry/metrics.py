@@ -110,6 +110,8 @@ class Metrics:
         self.store_operations = Counts(catalogue.STORE_OPERATIONS, registry)
         self.store_duration = Spans(catalogue.STORE_DURATION, registry)
         self.store_up = Levels(catalogue.STORE_UP, registry)
+        self.store_troubles = Counts(catalogue.STORE_TROUBLES, registry)
+        self.store_strained = Levels(catalogue.STORE_STRAINED, registry)
         self.store_rollbacks = Counts(catalogue.STORE_ROLLBACKS, registry)
         self.breaker_open = Levels(catalogue.BREAKER_OPEN, registry)
         self.provider_breaker_open = ProviderLevels(catalogue.PROVIDER_BREAKER_OPEN, registry)

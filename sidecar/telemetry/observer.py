@@ -53,6 +53,9 @@ GrantEvent = (
 )
 StoreEvent = (
     ev.StoreOperationEnded
+    | ev.StoreTroubled
+    | ev.StoreStrained
+    | ev.StoreEased
     | ev.StoreLost
     | ev.StoreRestored
     | ev.StoreReincarnated
@@ -271,8 +274,13 @@ class TelemetryObserver:
                 metrics.store_duration.observe(event.duration_s, event.operation, event.outcome)
                 if not self._knows_store and event.outcome is Outcome.OK:
                     self._set_store_up(level=1)
+            case ev.StoreTroubled():
+                metrics.store_troubles.add(event.cause)
+            case ev.StoreStrained() | ev.StoreEased():
+                metrics.store_strained.set(int(isinstance(event, ev.StoreStrained)))
             case ev.StoreLost():
                 self._set_store_up(level=0)
+                metrics.store_strained.set(0)
             case ev.StoreRestored():
                 self._set_store_up(level=1)
             case ev.StoreReincarnated():

@@ -371,14 +371,17 @@ async def test_an_inspection_names_what_can_lose_records(
 
 
 def test_every_script_begins_with_its_flags_and_has_a_header() -> None:
-    """A script without them would run on a stale replica; only a commit runs in full memory."""
+    """A script without them would run on a stale replica.
+
+    Only a commit and a probe run in full memory: such a store is not away, and still takes pairs.
+    """
     scripts = load_scripts()
 
     assert set(scripts) == {*OF_COMMANDS, *WITHOUT_RECORD}
     for operation, script in scripts.items():
         first = script.text.partition("\n")[0]
-        is_commit = operation is StoreOperation.COMMIT
-        assert first == ("#!lua flags=allow-oom" if is_commit else "#!lua")
+        runs_if_full = operation in {StoreOperation.COMMIT, StoreOperation.PROBE}
+        assert first == ("#!lua flags=allow-oom" if runs_if_full else "#!lua")
         assert "-- Returns " in script.text
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.service.health import Phase
 from tests.support.probes_rig import WELL, ProbesRig, running_probes
 
@@ -54,6 +55,16 @@ async def test_a_lost_store_is_told_and_takes_no_pod_out() -> None:
         "brake": "on",
         "parked": 3,
     }
+
+
+async def test_a_store_that_fails_some_calls_is_not_called_up() -> None:
+    """It answers probes, so it is not down; whoever looks sees that something is wrong."""
+    async with running_probes() as rig, asking(rig) as client:
+        rig.now = replace(WELL, store_trouble=StoreTrouble.MAXCLIENTS)
+        answer = await client.get("/readyz")
+        body = await answer.json()
+
+    assert (answer.status, body["store"]) == (200, "strained")
 
 
 async def test_metrics_are_rendered_as_asked_and_beside_the_loop() -> None:

@@ -218,7 +218,7 @@ async def test_every_trouble_is_told_with_what_to_do() -> None:
 
     assert checks_of(told) == {
         "process": ("good", "serving"),
-        "store": ("bad", "no answer"),
+        "store": ("bad", "no answer: reset"),
         "akoya": ("bad", "the last token request: unreachable"),
         "credentials": (
             "bad",

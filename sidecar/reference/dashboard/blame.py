@@ -21,6 +21,8 @@ from sidecar.telemetry.catalogue import (
     RESOURCE_EXHAUSTED,
     SPOOL_FAILURES,
     STORE_OPERATIONS,
+    STORE_STRAINED,
+    STORE_TROUBLES,
     STORE_UP,
     TOKEN_ERRORS,
     TOKEN_REQUESTS,
@@ -146,13 +148,18 @@ BLAME: Final = Row(
         Panel(
             title="Redis: calls that failed",
             unit=Unit.PER_SECOND,
-            shows="Calls of Redis that ended without an answer, by what they were for.",
-            normal="0.",
-            to_do="Look at Redis' memory, its persistence and the network between.",
+            shows="Calls of Redis that failed, by what they were for and by cause; strained: 1 "
+            "while that goes on though Redis answers.",
+            normal="0, and strained at 0.",
+            to_do="The runbook has a row for each cause.",
             queries=(
                 Query(expr=rate(STORE_OPERATIONS, "operation", _FAILED), legend="{{operation}}"),
+                Query(expr=rate(STORE_TROUBLES, "cause"), legend="because of {{cause}}"),
+                Query(
+                    expr=level(STORE_STRAINED, "max", "instance"), legend="{{instance}} strained"
+                ),
             ),
-            runbooks=("store-down",),
+            runbooks=("store-down", "store-strained"),
         ),
         Panel(
             title="Akoya's token service",

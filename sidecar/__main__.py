@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 from sidecar import __version__
 
@@ -59,36 +59,40 @@ class _PassedOn:
 
 
 def _run(environ: Environ) -> int:
-    settings = _settings(environ, told_to=sys.stderr)
+    # First of all: what follows takes a second, in which a signal must not end the process.
+    from sidecar.adapters.signals import ProcessSignals  # noqa: PLC0415 - not for help
+
+    signals = ProcessSignals.caught()
+    from sidecar import app  # noqa: PLC0415 - no other command needs the libraries
+    from sidecar.telemetry.output import say  # noqa: PLC0415 - as above
+
+    settings = _settings(environ, tell=say)
     if settings is None:
         return WRONG_CONFIGURATION
-    from sidecar import app  # noqa: PLC0415 - no other command needs the libraries
-
-    try:
-        return app.main(settings)
-    except Exception as error:  # noqa: BLE001 - a traceback may carry values; the place is enough
-        from sidecar.telemetry.logging import name_error  # noqa: PLC0415
-
-        sys.stderr.write(f"the sidecar failed: {name_error(error)}\n")
-        return FAULT
+    return app.main(settings, environ=dict(environ), signals=signals)
 
 
-def _settings(environ: Environ, *, told_to: TextIO) -> Settings | None:
+def _settings(environ: Environ, *, tell: Callable[[str], object]) -> Settings | None:
     from sidecar.settings import Settings, load  # noqa: PLC0415 - not for help
 
     loaded = load(environ)
     if isinstance(loaded, Settings):
         return loaded
-    told_to.writelines(f"{problem}\n" for problem in loaded)
+    tell("".join(f"{problem}\n" for problem in loaded))
     return None
 
 
 def _check_config(environ: Environ) -> int:
-    settings = _settings(environ, told_to=sys.stdout)
+    settings = _settings(environ, tell=sys.stdout.write)
     if settings is None:
         return WRONG_CONFIGURATION
+    from sidecar.app.files import TlsFiles, read_tls_files  # noqa: PLC0415 - as above
     from sidecar.telemetry.tracing import trouble_of  # noqa: PLC0415 - as above
 
+    files = read_tls_files(settings)
+    if not isinstance(files, TlsFiles):
+        sys.stdout.writelines(f"{problem}\n" for problem in files)
+        return WRONG_CONFIGURATION
     trouble = trouble_of(settings.traces)
     if trouble:
         sys.stdout.write(f"SIDECAR_TRACES: {trouble}\n")
@@ -145,6 +149,12 @@ def _grants(argv: Sequence[str], environ: Environ) -> int:
     return grants.main(argv, environ)
 
 
+def _brake(argv: Sequence[str], environ: Environ) -> int:
+    from sidecar.console import brake  # noqa: PLC0415 - as above
+
+    return brake.main(argv, environ)
+
+
 def _doctor(argv: Sequence[str], environ: Environ) -> int:
     from sidecar.console import doctor  # noqa: PLC0415 - as above
 
@@ -158,7 +168,7 @@ def _status(argv: Sequence[str], environ: Environ) -> int:
 
 
 COMMANDS: Final = {
-    "run": _Command(does="serve until SIGTERM or SIGINT, then drain", run=_run),
+    "run": _Command(does="serve until SIGTERM, then drain; SIGHUP reads files again", run=_run),
     "check-config": _Command(
         does="print every problem of the environment, never a value", run=_check_config
     ),
@@ -171,6 +181,7 @@ PASSED_ON: Final = {
     "grants": _PassedOn(
         does="list, show, import, refresh, invalidate or revoke grants", run=_grants
     ),
+    "brake": _PassedOn(does="show the brake of the fleet, or let grants go", run=_brake),
     "demo": _PassedOn(
         does="start a store, the sandbox and the sidecar, and show a token's life", run=_demo
     ),

@@ -18,6 +18,7 @@ from sidecar.domain.scheduling import DueGrant
 from sidecar.domain.sealing import KeyName, SealContext
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import SpoolEntry, SpoolState
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.domain.tracing import SpanName, TraceParent
 from sidecar.domain.wire import TokenReply, TokenRequest
@@ -28,7 +29,15 @@ class SidecarError(Exception):
 
 
 class StoreUnavailable(SidecarError):
-    """The store did not carry out a command, or its answer did not arrive; it may have run."""
+    """The store did not carry out a command, or its answer did not arrive; it may have run.
+
+    Attributes:
+        cause: Why, as far as is known.
+    """
+
+    def __init__(self, error: str = "", *, cause: StoreTrouble = StoreTrouble.ERROR) -> None:
+        super().__init__(error)
+        self.cause = cause
 
 
 class SpoolError(SidecarError):

@@ -138,6 +138,22 @@ def test_check_config_prints_every_problem_and_no_value() -> None:
     assert CANARY not in out
 
 
+@pytest.mark.parametrize("command", ["run", "check-config"])
+def test_a_certificate_that_cannot_be_used_starts_nothing(command: str, tmp_path: Path) -> None:
+    """The start and its rehearsal name the file's variable, and the exit code is 78."""
+    pem = tmp_path / "half.pem"
+    pem.write_text("-----BEGIN CERTIFICATE-----\nMIIB")
+    files = {"CA_FILE": str(pem), "CONTROL_TLS_CERT": str(pem), "CONTROL_TLS_KEY": str(pem)}
+
+    code, out, err = run(command, environment=good_environment(**files))
+
+    assert code == 78
+    assert [line.partition(": ")[0] for line in (out + err).splitlines()] == [
+        "SIDECAR_CA_FILE",
+        "SIDECAR_CONTROL_TLS_CERT",
+    ]
+
+
 def test_check_config_of_good_settings_exits_0() -> None:
     """A deployment pipeline can ask before it rolls out."""
     code, out, err = run("check-config", environment=good_environment())

@@ -12,10 +12,12 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from sidecar.domain.bounds import bounded_wait_s
+
 ANSWER_LIMIT_BYTES: Final = 1 << 20
 """No token answer is nearly as long; what exceeds it is cut off."""
 
-_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]+", re.ASCII)
 _ZIPPED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
@@ -39,17 +41,23 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return what ``Retry-After`` asks for in seconds, or ``None``.
+    """Return what ``Retry-After`` asks for in seconds, `LONGEST_WAIT_S` at most, or ``None``.
 
     A date is measured against the answer's own ``Date``, so that no clock of ours is believed.
     """
     asked = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(asked):
-        return float(asked)
+        return bounded_wait_s(float(asked))
     until, answered_at = _instant(asked), _instant(headers.get("Date", ""))
     if until is None or answered_at is None:
         return None
-    return max(0.0, (until - answered_at).total_seconds())
+    return bounded_wait_s((until - answered_at).total_seconds())
+
+
+def date_s(headers: Mapping[str, str]) -> int:
+    """Return the answer's own ``Date`` in seconds since the epoch; 0 where it has none."""
+    answered_at = _instant(headers.get("Date", ""))
+    return 0 if answered_at is None else int(answered_at.timestamp())
 
 
 def _instant(text: str) -> datetime | None:

@@ -15,7 +15,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Final, final
 from urllib.parse import urlencode
 
@@ -25,6 +25,7 @@ from aiohttp.tracing import Trace
 
 from sidecar import __version__
 from sidecar.adapters.idp_socket import ByteTap, claim_socket
+from sidecar.adapters.trust import client_context
 from sidecar.domain.secret import Secret
 from sidecar.domain.wire import NotSent, TokenReply, TokenRequest
 
@@ -42,7 +43,7 @@ class HttpIdentityProvider:
     Args:
         idp_url: Scheme, host and perhaps a path prefix.
         connect_timeout_s: Bounds DNS, TCP, an egress proxy's tunnel and TLS together.
-        ca_file: Certificates to trust besides the system's.
+        tls: Whom to trust; by default the system's authorities.
         egress_proxy: URL of an HTTP proxy to go through; the environment's proxies are ignored.
     """
 
@@ -51,15 +52,16 @@ class HttpIdentityProvider:
         *,
         idp_url: str,
         connect_timeout_s: float,
-        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
         egress_proxy: str | None = None,
     ) -> None:
         self._idp_url = idp_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
-        self._egress_proxy = egress_proxy
-        self._tls = ssl.create_default_context()
-        if ca_file is not None:
-            self._tls.load_verify_locations(cafile=ca_file)
+        self._way = _Way(tls=tls or client_context(None), egress_proxy=egress_proxy)
+
+    def renew(self, *, tls: ssl.SSLContext, egress_proxy: str | None) -> None:
+        """Trust `tls` and take `egress_proxy` from the next request on; safe from any thread."""
+        self._way = _Way(tls=tls, egress_proxy=egress_proxy)
 
     async def send(
         self, request: TokenRequest, *, before_send: BeforeSend, on_answer: OnAnswer
@@ -82,15 +84,16 @@ class HttpIdentityProvider:
         return work.result()
 
     async def _perform(self, request: TokenRequest, exchange: _Exchange) -> TokenReply:
+        way = self._way
         async with aiohttp.ClientSession(
-            connector=_AskingConnector(admit=exchange.admit, tls=self._tls),
+            connector=_AskingConnector(admit=exchange.admit, tls=way.tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             auto_decompress=False,
             trust_env=False,
         ) as session:
             # Its owner is this frame. It never sees the answer, so it ends by a failure, or here.
-            posting = asyncio.get_running_loop().create_task(self._post(session, request))
+            posting = asyncio.get_running_loop().create_task(self._post(session, request, way))
             posting.add_done_callback(exchange.posted)
             try:
                 await exchange.over
@@ -104,14 +107,22 @@ class HttpIdentityProvider:
             await exchange.closed()
         return reply
 
-    async def _post(self, session: aiohttp.ClientSession, request: TokenRequest) -> None:
+    async def _post(self, session: aiohttp.ClientSession, request: TokenRequest, way: _Way) -> None:
         await session.post(
             f"{self._idp_url}{request.path}",
             data=_form(request),
             headers=_headers(request),
-            proxy=self._egress_proxy,
+            proxy=way.egress_proxy,
             allow_redirects=False,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How the token service is reached, by one request from its start to its end."""
+
+    tls: ssl.SSLContext
+    egress_proxy: str | None = field(repr=False)
 
 
 class _Withheld(Exception):

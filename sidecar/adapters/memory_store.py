@@ -30,6 +30,7 @@ from sidecar.domain.commands import (
 from sidecar.domain.notices import Distress, FeedEntry, Notice
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.scheduling import DueGrant, shard_of
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.ports import Clock, StoreUnavailable
 
@@ -113,7 +114,7 @@ class MemoryTokenStore:
         self._end()
         reached = [grant for grant in grants if grant not in self.unreachable]
         if grants and not reached:
-            raise StoreUnavailable("ConnectionError")
+            raise StoreUnavailable("ConnectionError", cause=StoreTrouble.RESET)
         return {grant: self.records.get(grant) for grant in reached}
 
     async def apply(self, grant: GrantId, command: Command[VerdictT_co]) -> VerdictT_co:
@@ -317,11 +318,11 @@ class MemoryTokenStore:
 
     def _begin(self, grant: GrantId | None = None) -> None:
         if not self.is_available or grant in self.unreachable:
-            raise StoreUnavailable("ConnectionError")
+            raise StoreUnavailable("ConnectionError", cause=StoreTrouble.RESET)
 
     def _end(self) -> None:
         if self.loses_replies:
-            raise StoreUnavailable("TimeoutError")
+            raise StoreUnavailable("TimeoutError", cause=StoreTrouble.TIMEOUT)
 
     def _publish(self, grant: GrantId, record: GrantRecord) -> None:
         notice = Notice(

@@ -15,11 +15,12 @@ from typing import Any, Final, final
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
-from sidecar.adapters.redis_connection import Access, pool_of_server
+from sidecar.adapters.redis_connection import Access, Entries, pool_of_server
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
+from sidecar.adapters.redis_trouble import Refused, trouble_of
 from sidecar.domain.addresses import TcpAddress
+from sidecar.domain.store_trouble import StoreTrouble
 
 MOST_REDIRECTIONS: Final = 3
 MAP: Final = "CLUSTER SLOTS"
@@ -47,6 +48,7 @@ class ClusterTopology:
         self._slots: Slots = {}
         self._ask_map_at_s = 0.0
         self._looking = asyncio.Lock()
+        self._silence = StoreTrouble.TIMEOUT
 
     async def ask(self, key: str, *words: Word) -> Any:
         """Have the primary that holds `key` carry out one command."""
@@ -117,6 +119,12 @@ class ClusterTopology:
         """Return any primary: what is published at one is heard at all."""
         return random.choice(await self.primaries())  # noqa: S311 - no secret
 
+    async def renew(self, entries: Entries) -> None:
+        """Use `entries` for new connections, and let the others go."""
+        self._access = entries.servers
+        for server in list(self._servers.values()):
+            await server.renew(entries.servers)
+
     async def close(self) -> None:
         """Let every connection go."""
         for server in list(self._servers.values()):
@@ -156,12 +164,13 @@ class ClusterTopology:
         async with self._looking:
             if self._ask_map_at_s > loop.time():
                 return
+            self._silence = StoreTrouble.TIMEOUT
             known = {*self._seeds, *self._slots.values(), *self._replicas}
             found = await self._first_map(random.sample(sorted(known, key=str), len(known)))
             if found is not None:
                 await self._take(found)
             elif not self._slots:
-                raise RedisConnectionError("no server of the cluster answers")
+                raise Refused(self._silence)
             self._ask_map_at_s = loop.time() + MAP_AGE_S
 
     async def _first_map(self, known: Sequence[TcpAddress]) -> Map | None:
@@ -185,7 +194,11 @@ class ClusterTopology:
     async def _map_of(self, address: TcpAddress) -> Map | None:
         try:
             return _read_map(await self._server(address).ask(MAP), asked=address)
-        except (RedisError, OSError, ValueError):
+        except (RedisError, OSError) as error:
+            self._silence = trouble_of(error)
+            return None
+        except (TypeError, ValueError):  # it does not speak of slots
+            self._silence = StoreTrouble.UNREADABLE
             return None
 
     async def _learn_from(self, server: RedisServer) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+from sidecar.domain.bounds import LARGEST_NUMBER
 from sidecar.domain.record import (
     BootId,
     ClaimId,
@@ -58,6 +59,7 @@ def encode(record: GrantRecord) -> dict[bytes, bytes]:
         "grid": record.committed_run_id,
         "qu": record.quarantine_until_ms or None,
         "nx": record.not_before_ms or None,
+        "ov": record.overridden_at_ms or None,
         "fc": record.failures or None,
         "eo": None if error is None else error.operation,
         "er": None if error is None else error.reason,
@@ -111,11 +113,22 @@ class _Fields:
         return self.bytes(name).decode()
 
     def number(self, name: str) -> int:
-        return int(self._fields.get(name.encode(), b"0"))
+        return _bounded(int(self._fields.get(name.encode(), b"0")))
 
     def optional(self, name: str, make: Callable[[str], IdT]) -> IdT | None:
         value = self._fields.get(name.encode())
         return None if value is None else make(value.decode())
+
+
+def _bounded(number: int) -> int:
+    """Return the number, if the scripts can count to it.
+
+    Raises:
+        ValueError: They cannot, so none of them wrote it.
+    """
+    if abs(number) > LARGEST_NUMBER:
+        raise ValueError
+    return number
 
 
 def _decode(fields: _Fields) -> GrantRecord:
@@ -134,6 +147,7 @@ def _decode(fields: _Fields) -> GrantRecord:
         committed_run_id=fields.optional("grid", RunId),
         quarantine_until_ms=fields.number("qu"),
         not_before_ms=fields.number("nx"),
+        overridden_at_ms=fields.number("ov"),
         failures=fields.number("fc"),
         last_error=_decode_error(fields),
         committed_at_ms=fields.number("up"),
@@ -157,7 +171,12 @@ def _decode_pair(fields: _Fields) -> StoredPair:
 
 
 def _decode_error(fields: _Fields) -> LastError | None:
-    at_ms = fields.optional("ea", int)
+    at_ms = fields.optional("ea", lambda text: _bounded(int(text)))
     if at_ms is None:
         return None
     return LastError(operation=fields.text("eo"), reason=fields.text("er"), at_ms=at_ms)
+
+
+def instant_of(score: bytes) -> int:
+    """Return a score as an instant; of one that is infinite, as far as the scripts can count."""
+    return int(max(-LARGEST_NUMBER, min(float(score), LARGEST_NUMBER)))

@@ -7,7 +7,7 @@ is good for nor when to connect again.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,7 +20,11 @@ SILENCE_S: Final = 5.0
 
 
 async def hints_of(
-    client: Any, *, notices: str, distress: str
+    client: Any,
+    *,
+    notices: str,
+    distress: str,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[Notice | Distress | None]:
     """Yield hints of both channels; ``None`` once a subscription stands.
 
@@ -28,6 +32,7 @@ async def hints_of(
         client: A ``redis.asyncio.Redis``, whose types are partly unknown.
         notices: The channel of `Notice`.
         distress: The channel of `Distress`.
+        is_over: Asked after each word and each silence; the subscription ends when it says so.
 
     Raises:
         RedisError: The connection is lost, or the server has been silent for too long.
@@ -36,7 +41,7 @@ async def hints_of(
     async with client.pubsub() as subscription:
         await subscription.subscribe(notices, distress)
         is_asked = False
-        while True:
+        while not is_over():
             message = await subscription.get_message(timeout=SILENCE_S)
             if message is None:
                 if is_asked:
@@ -64,5 +69,5 @@ def _hint_of(message: dict[str, Any], notices: str) -> Notice | Distress | None:
             generation=int(said["generation"]),
             state=GrantState(said["state"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None

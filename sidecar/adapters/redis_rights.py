@@ -79,7 +79,7 @@ async def missing_rights(
     for channel in channels:
         if not await may("PUBLISH", server.ask("PUBLISH", channel, "")):
             break
-    await may("SUBSCRIBE", _subscribe(server.client, channels))
+    await may("SUBSCRIBE", _subscribe(server.subscriber, channels))
     if await may("DEL", ask(scratch, "DEL", scratch)):  # else what is written would stay
         for kind in _CHANGING:
             for name, *rest in kind:

@@ -9,7 +9,7 @@ again. Knows neither records nor the names of keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha1
 from typing import Any, Final
@@ -18,6 +18,8 @@ from sidecar.adapters.redis_server import RedisServer
 from sidecar.adapters.redis_topology import Topology
 
 FORM: Final = re.compile(r"([0-9a-f]{12})\.(\d{1,4})\.([0-9a-f]{12}|)\.(\d{1,20})")
+
+LARGEST_CURSOR: Final = 2**64 - 1
 
 Found = list[tuple[bytes, dict[bytes, bytes]]]
 """Keys and the hashes that lie there."""
@@ -77,6 +79,8 @@ def _place_of(cursor: str) -> Place | None:
     if form is None:
         return None
     shape, index, life, inner = form.groups()
+    if int(inner) > LARGEST_CURSOR:  # the server would refuse it
+        return None
     return Place(shape=shape, index=int(index), life=life, cursor=int(inner))
 
 
@@ -85,7 +89,8 @@ def _sum_of(*names: str) -> str:
 
 
 async def _life_of(server: RedisServer) -> str:
-    return _sum_of(str((await server.ask("INFO", "server"))["run_id"]))
+    info: Mapping[str, Any] = await server.ask("INFO", "server")
+    return _sum_of(str(info.get("run_id")))
 
 
 async def _hashes_at(keys: Sequence[bytes], topology: Topology) -> Found:
@@ -99,3 +104,8 @@ async def _hashes_at(keys: Sequence[bytes], topology: Topology) -> Found:
         if fields:
             found.append((key, fields))
     return found
+
+
+def escaped(text: str) -> str:
+    """Return a pattern of a scan that matches this very text."""
+    return re.sub(r"([*?\[\]^\\-])", r"\\\1", text)

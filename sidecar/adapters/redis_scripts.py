@@ -14,6 +14,7 @@ from hashlib import sha1
 from importlib import resources
 from typing import Final, assert_never
 
+from sidecar.domain.bounds import LARGEST_NUMBER, LONGEST_WAIT_MS
 from sidecar.domain.commands import (
     Acquire,
     AdoptOrphan,
@@ -91,7 +92,7 @@ def load_scripts(clock: str | None = None) -> Mapping[StoreOperation, Script]:
         return folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
     moment = text_of("clock") if clock is None else clock
-    record = text_of("record")
+    record = f"local LONGEST_WAIT = {LONGEST_WAIT_MS}\n{text_of('record')}"
     return {
         operation: _compose(text_of(operation.value), moment, record) for operation in OF_COMMANDS
     } | {operation: _compose(text_of(operation.value), moment) for operation in WITHOUT_RECORD}
@@ -163,6 +164,7 @@ def _acquire(command: Acquire) -> Call:
         command.lease_ms,
         command.quarantine_ms,
         int(command.may_probe),
+        command.override_every_ms,
         int(command.may_go_on),
     )
 
@@ -191,11 +193,19 @@ def _commit(command: Commit) -> Call:
         pair.fingerprint,
         pair.sealed_pair,
         pair.sealed_key,
-        pair.expires_at_ms,
-        pair.issued_at_s,
+        _counted(pair.expires_at_ms),
+        _counted(pair.issued_at_s),
         command.claim_id or "",
         int(command.is_live),
     )
+
+
+def _counted(instant: int) -> int:
+    """Return an instant that a script can count to; of any other 0: it is not trusted.
+
+    A spool of another version may hold one, beside a refresh token as good as any.
+    """
+    return instant if 0 <= instant <= LARGEST_NUMBER else 0
 
 
 def _deny(command: Deny) -> Call:

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, final
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from sidecar.adapters.redis_connection import Access, pool_of_server
+from sidecar.adapters.redis_connection import Access, Entries, pool_of_server
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
+from sidecar.adapters.redis_trouble import Refused, trouble_of
 from sidecar.domain.addresses import TcpAddress
+from sidecar.domain.store_trouble import StoreTrouble
 
 LOOK_EVERY_S: Final = 1.0
 ANSWER_WITHIN_S: Final = 0.3
@@ -50,6 +51,7 @@ class SentinelTopology:
         self._address: TcpAddress | None = None
         self._look_at_s = 0.0
         self._looking = asyncio.Lock()
+        self._silence = StoreTrouble.NO_PRIMARY
 
     async def ask(self, key: str, *words: Word) -> Any:
         """Have the primary carry out one command."""
@@ -74,6 +76,14 @@ class SentinelTopology:
         """Return the primary, which publishes everything; let go when it is primary no more."""
         return await self._current()
 
+    async def renew(self, entries: Entries) -> None:
+        """Use `entries` for new connections, and let the others go."""
+        self._access = entries.servers
+        for sentinel in self._sentinels:
+            await sentinel.renew(entries.sentinels)
+        if self._primary is not None:
+            await self._primary.renew(entries.servers)
+
     async def close(self) -> None:
         """Let every connection go."""
         for server in (*self._sentinels, self._primary):
@@ -89,7 +99,7 @@ class SentinelTopology:
                     self._look_at_s = loop.time() + LOOK_EVERY_S
         if self._primary is None:
             self._distrust()
-            raise RedisConnectionError("no Sentinel names a primary")
+            raise Refused(self._silence)
         return self._primary
 
     def _distrust(self) -> None:
@@ -109,6 +119,7 @@ class SentinelTopology:
     async def _named(self) -> TcpAddress | None:
         """Return what more than half of them say, or else what most of those say that answer."""
         votes: Counter[TcpAddress] = Counter()
+        self._silence = StoreTrouble.TIMEOUT
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(self._asked(sentinel)) for sentinel in self._sentinels]
             with suppress(TimeoutError):
@@ -126,6 +137,10 @@ class SentinelTopology:
     async def _asked(self, sentinel: RedisServer) -> TcpAddress | None:
         try:
             host, port = await sentinel.ask(LOOK_UP, self._service)
-        except (RedisError, OSError, TypeError):  # it is away, or does not know the service
+        except (RedisError, OSError) as error:
+            self._silence = trouble_of(error)
+            return None
+        except (TypeError, ValueError):  # it does not know the service
+            self._silence = StoreTrouble.NO_PRIMARY
             return None
         return TcpAddress(host=host.decode() if isinstance(host, bytes) else host, port=int(port))

@@ -5,11 +5,12 @@ Asks once and lets every error out. Does not know whether it is the only server,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
@@ -22,6 +23,10 @@ from redis.exceptions import (
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
+
+from sidecar.adapters.redis_connection import Access, ServerPool
+from sidecar.adapters.redis_trouble import Refused, trouble_of
+from sidecar.domain.store_trouble import StoreTrouble
 
 Word = str | bytes | int
 Asked = tuple[str, tuple[Word, ...]]
@@ -47,18 +52,22 @@ class RedisServer:
     """A server that is asked.
 
     Attributes:
-        client: For what needs a connection of its own; its types are partly unknown.
+        client: For calls; its types are partly unknown.
+        subscriber: The same for a subscription, which keeps its connection.
     """
 
     def __init__(
         self,
-        pool: BlockingConnectionPool,
+        pool: ServerPool,
         *,
         on_trouble: Callable[[], None] = _ignored,
     ) -> None:
         self.client: Any = Redis(connection_pool=pool)
         self._pool = pool
+        self._subscriptions = pool.for_subscriptions()
+        self.subscriber: Any = Redis(connection_pool=self._subscriptions)
         self._on_trouble = on_trouble
+        self._is_closed = False
 
     async def ask(self, *words: Word) -> Any:
         """Have one command carried out."""
@@ -73,13 +82,21 @@ class RedisServer:
             answers: list[Any] = await pipeline.execute(raise_on_error=False)
             return answers
 
+    async def renew(self, access: Access) -> None:
+        """Connect with `access` from now on; no call that runs is cut short."""
+        await self._pool.renew(access)
+
     async def close(self) -> None:
-        """Let every connection go, also one that waits for an answer."""
-        with suppress(RedisError, OSError):  # it is gone either way
-            await self._pool.disconnect()
+        """Let every connection go, also one that waits for an answer; nothing is asked any more."""
+        self._is_closed = True
+        for pool in (self._pool, self._subscriptions):
+            with suppress(RedisError, OSError):  # it is gone either way
+                await pool.disconnect()
 
     @asynccontextmanager
     async def _watched(self) -> AsyncGenerator[None]:
+        if self._is_closed:  # a server that was left must not be written to, nor keep connections
+            raise Refused(StoreTrouble.RESET)
         try:
             yield
         except ReadOnlyError:
@@ -90,3 +107,27 @@ class RedisServer:
         except MISPLACED:
             self._on_trouble()
             raise
+        finally:
+            await self._stay_closed()
+
+    async def _stay_closed(self) -> None:
+        """Let go of what a call opened that was under way when the server was left."""
+        if self._is_closed:
+            await self.close()
+
+
+async def causes_of_silence(servers: Sequence[RedisServer]) -> list[StoreTrouble]:
+    """Open a connection to each server, which it keeps; return why some did not answer.
+
+    One at least serves the calls if a server lets in no more later.
+    """
+
+    async def greet(server: RedisServer) -> StoreTrouble | None:
+        try:
+            await server.ask("PING")
+        except (RedisError, OSError) as error:
+            return trouble_of(error)
+        return None
+
+    causes = await asyncio.gather(*map(greet, servers))
+    return [cause for cause in causes if cause is not None]

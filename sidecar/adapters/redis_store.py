@@ -26,24 +26,27 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final, cast, final
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from sidecar.adapters import redis_inspection, redis_rights
 from sidecar.adapters.cancellation import cancellation_heeded
 from sidecar.adapters.redis_cluster import ClusterTopology
-from sidecar.adapters.redis_codec import RecordUnreadable, decode
+from sidecar.adapters.redis_codec import RecordUnreadable, decode, instant_of
 from sidecar.adapters.redis_hints import hints_of
-from sidecar.adapters.redis_scan import page_of_hashes
+from sidecar.adapters.redis_scan import escaped, page_of_hashes
 from sidecar.adapters.redis_scripts import Argument, call_of, load_scripts
-from sidecar.adapters.redis_server import RedisServer
+from sidecar.adapters.redis_server import RedisServer, causes_of_silence
 from sidecar.adapters.redis_throttle import answer_of, arguments_of
-from sidecar.adapters.redis_topology import topology_of
-from sidecar.adapters.redis_verdicts import ReplyUnreadable, verdict_of
+from sidecar.adapters.redis_topology import entries_of, topology_of
+from sidecar.adapters.redis_trouble import UNREADABLE, told_of, trouble_of
+from sidecar.adapters.redis_verdicts import ReplyUnreadable, feed_entry_of, verdict_of
+from sidecar.adapters.trust import Trust
 from sidecar.domain.commands import Command, Incarnation, Pulse, VerdictT_co
-from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded
+from sidecar.domain.events import Outcome, StoreOperation, StoreOperationEnded, StoreTroubled
 from sidecar.domain.notices import Distress, FeedEntry, Notice
 from sidecar.domain.record import GrantId, GrantRecord, GrantState, RunId
 from sidecar.domain.scheduling import DueGrant
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import Throttle, ThrottleStep
 from sidecar.domain.transitions import AnyCommand
 from sidecar.ports import Clock, Observer, StoreUnavailable
@@ -54,9 +57,6 @@ LONGEST_WAIT_S: Final = 2.0
 CURSOR: Final = re.compile(r"\d{1,19}-\d{1,19}")
 FOREIGN: Final = (RedisError, OSError, UnicodeDecodeError)
 Ask = Callable[..., Awaitable[Any]]
-UNREADABLE: Final = (RecordUnreadable, ReplyUnreadable)
-NEWER_SCHEMA: Final = "SIDECARSCHEMA"
-"""How the scripts begin the error about a record of a newer sidecar."""
 
 
 @final
@@ -70,19 +70,20 @@ class RedisTokenStore:
         prefix: str,
         observer: Observer,
         clock: Clock,
-        tls_ca_file: str | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        """Connect to nothing yet.
+        """Connect to nothing yet; over TLS trust `trust`, by default the system's authorities.
 
         Raises:
             ValueError: The form of the URL is unknown.
         """
-        self._topology = topology_of(url, tls_ca_file=tls_ca_file)
+        self._topology = topology_of(url, trust=trust, on_refused=self._trouble)
         self._prefix = prefix
         self._observer = observer
         self._clock = clock
         self._scripts = load_scripts()
         self._closed = asyncio.Event()
+        self._renewed = asyncio.Event()
 
     async def read(self, grant: GrantId) -> GrantRecord | None:
         """Return the record, or ``None``."""
@@ -123,7 +124,7 @@ class RedisTokenStore:
     ) -> tuple[str, Sequence[tuple[GrantId, GrantRecord]]]:
         """Return about `limit` records, perhaps none, and the next cursor."""
         async with self._asked(StoreOperation.SCAN):
-            pattern = self._key_of("*", prefix=_escaped(self._prefix))
+            pattern = self._key_of("*", prefix=escaped(self._prefix))
             following, found = await page_of_hashes(
                 self._topology, cursor, pattern=pattern, limit=limit
             )
@@ -207,7 +208,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.TAKE_DUE):
             taken = await self._run(StoreOperation.TAKE_DUE, self._due(shard), limit, retake_ms)
             return tuple(
-                DueGrant(grant=GrantId(grant.decode()), at_ms=int(float(at)))
+                DueGrant(grant=GrantId(grant.decode()), at_ms=instant_of(at))
                 for grant, at in zip(taken[::2], taken[1::2], strict=True)
             )
 
@@ -221,7 +222,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.USES):
             found = await self._ask("ZMSCORE", self._used(shard), *grants)
             return {
-                grant: int(float(at))
+                grant: instant_of(at)
                 for grant, at in zip(grants, found, strict=True)
                 if at is not None
             }
@@ -255,7 +256,7 @@ class RedisTokenStore:
         async with self._asked(StoreOperation.EVENTS):
             start = f"({cursor}" if CURSOR.fullmatch(cursor) else "-"
             entries = await self._ask("XRANGE", self._feed, start, "+", "COUNT", limit)
-            return tuple(_feed_entry(at, fields) for at, fields in entries)
+            return tuple(feed_entry_of(at, fields) for at, fields in entries)
 
     async def call_fleet(self, grant: GrantId) -> None:
         """Ask every peer to offer its newest pair of this grant."""
@@ -266,17 +267,37 @@ class RedisTokenStore:
         """Yield hints as they come, connecting again for ever; ends when the store is closed."""
         wait_s = FIRST_WAIT_S
         while not self._closed.is_set():
-            with suppress(*FOREIGN):  # a hint is never relied on; what was missed is polled for
+            try:
+                for cause in await causes_of_silence(await self._topology.primaries()):
+                    self._trouble(cause)
                 server = await self._topology.listener()
-                hints = hints_of(server.client, notices=self._notices, distress=self._distress)
+                hints = hints_of(
+                    server.subscriber,
+                    notices=self._notices,
+                    distress=self._distress,
+                    is_over=self._renewed.is_set,
+                )
                 async with aclosing(hints):
                     async for hint in hints:
                         wait_s = FIRST_WAIT_S
                         if hint is not None:
                             yield hint
+            except FOREIGN as error:  # a hint is never relied on: what was missed is polled for
+                self._trouble(trouble_of(error))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def renew(self, *, url: str, trust: Trust) -> None:
+        """Log in to the same servers as `url` says, and trust `trust`, from now on.
+
+        Idle connections go at once, others after the call that they serve, and the subscription
+        within seconds. Call it on the loop of this store.
+        """
+        entries = entries_of(url, trust=trust, on_refused=self._trouble)
+        self._renewed.set()
+        self._renewed = asyncio.Event()
+        await self._topology.renew(entries)
 
     async def inspect(self) -> tuple[redis_inspection.StoreAdvice, ...]:
         """Return what an operator should change in the store; empty if nothing."""
@@ -284,6 +305,7 @@ class RedisTokenStore:
             return await redis_inspection.inspect(
                 await self._topology.primaries(),
                 is_cluster=isinstance(self._topology, ClusterTopology),
+                scratch=self._key_of("scratch"),
             )
 
     async def missing_rights(self, name: str) -> tuple[str, ...]:
@@ -341,6 +363,9 @@ class RedisTokenStore:
                 return await ask("EVALSHA", script.sha, *rest)
         return await ask("EVAL", script.text, *rest)
 
+    def _trouble(self, cause: StoreTrouble) -> None:
+        self._observer.observe(StoreTroubled(cause=cause))
+
     @asynccontextmanager
     async def _asked(self, operation: StoreOperation) -> AsyncGenerator[None]:
         """Time one call, report its end, and let nothing foreign out, nor any text of it."""
@@ -350,10 +375,10 @@ class RedisTokenStore:
             with cancellation_heeded():
                 yield
             outcome = Outcome.OK
-        except UNREADABLE as error:
-            raise StoreUnavailable(str(error)) from None
-        except FOREIGN as error:
-            raise StoreUnavailable(_told(error)) from None
+        except (*UNREADABLE, *FOREIGN) as error:
+            told, cause = told_of(error)
+            self._trouble(cause)
+            raise StoreUnavailable(told, cause=cause) from None
         finally:
             self._observer.observe(
                 StoreOperationEnded(
@@ -364,30 +389,7 @@ class RedisTokenStore:
             )
 
 
-def _told(error: BaseException) -> str:
-    if isinstance(error, ResponseError) and str(error).startswith(NEWER_SCHEMA):
-        return "a newer sidecar wrote this record"
-    return type(error).__name__
-
-
 def _scores(instants: Mapping[GrantId, int]) -> Iterator[Argument]:
     for grant, at_ms in instants.items():
         yield at_ms
         yield grant
-
-
-def _escaped(prefix: str) -> str:
-    return re.sub(r"([*?\[\]^\\-])", r"\\\1", prefix)
-
-
-def _feed_entry(cursor: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
-    try:
-        return FeedEntry(
-            cursor=cursor.decode(),
-            grant=GrantId(fields[b"grant"].decode()),
-            state=GrantState(fields[b"state"].decode()),
-            reason=fields[b"reason"].decode(),
-            at_ms=int(cursor.partition(b"-")[0]),
-        )
-    except (KeyError, ValueError):
-        raise ReplyUnreadable("an entry of the feed cannot be read") from None

@@ -12,16 +12,25 @@ from typing import Any, Final, assert_never
 
 from sidecar.adapters.redis_scripts import Argument
 from sidecar.adapters.redis_verdicts import ReplyUnreadable
+from sidecar.domain import brake_trial
 from sidecar.domain import throttle as rules
+from sidecar.domain.brake_trial import Fate, Trial
 from sidecar.domain.failure import FailureReason
+from sidecar.domain.record import GrantId
 from sidecar.domain.throttle import BrakeCause, Throttle, ThrottleStep
 from sidecar.domain.windows import Slice
 
 _SLICE: Final = re.compile(r"w:(\d+)")
+_FATE: Final = re.compile(r"t:(.+)")
 
 
 def arguments_of(step: ThrottleStep) -> tuple[Argument, ...]:
     """Return the arguments of a step, in the order of the script's header."""
+    name, *own = _own_arguments_of(step)
+    return (name, rules.FREE_MS, brake_trial.TRIAL_MS, brake_trial.DENIED_OF, *own)
+
+
+def _own_arguments_of(step: ThrottleStep) -> tuple[Argument, ...]:
     match step:
         case rules.Look():
             return ("look",)
@@ -34,11 +43,18 @@ def arguments_of(step: ThrottleStep) -> tuple[Argument, ...]:
                 rules.SLICES,
                 rules.LEAST_DECIDED,
                 rules.DENIED_OF,
+                len(step.refused),
+                *step.refused,
+                *step.paired,
             )
         case rules.PullBrake():
             return ("pull",)
+        case rules.ReserveSettlement():
+            return ("reserve", step.grant)
         case rules.ReleaseBrake():
-            return ("release", step.free_ms)
+            return ("release", step.limit)
+        case rules.ReleaseAll():
+            return ("release_all",)
         case rules.CountGrants():
             return ("grants", step.grants)
         case rules.CountRefusal():
@@ -67,11 +83,12 @@ def answer_of(reply: Sequence[Any]) -> tuple[Throttle, bool]:
 
 
 def _decode(fields: dict[str, str]) -> Throttle:
-    cause, reason = fields.get("bc"), fields.get("rr")
+    reason = fields.get("rr")
     return Throttle(
         braked_at_ms=int(fields.get("ba", "0")),
-        brake_cause=None if cause is None else BrakeCause(cause),
+        brake_cause=_cause(fields),
         free_until_ms=int(fields.get("bf", "0")),
+        trial=_trial(fields),
         grants=int(fields.get("gr", "0")),
         decided=tuple(_slices(fields)),
         refusals=int(fields.get("rf", "0")),
@@ -79,6 +96,26 @@ def _decode(fields: dict[str, str]) -> Throttle:
         opened_at_ms=int(fields.get("oa", "0")),
         canary_at_ms=int(fields.get("ca", "0")),
         revision=int(fields.get("n", "0")),
+    )
+
+
+def _cause(fields: dict[str, str]) -> BrakeCause | None:
+    """Return why the brake is on; earlier versions know two causes, so the third is beside them."""
+    cause = fields.get("bc")
+    if cause is None:
+        return None
+    return BrakeCause.TRIAL if fields.get("tx") == fields.get("ba") else BrakeCause(cause)
+
+
+def _trial(fields: dict[str, str]) -> Trial | None:
+    if "tl" not in fields:
+        return None
+    found = ((_FATE.fullmatch(name), fate) for name, fate in fields.items())
+    fates = {GrantId(named[1]): Fate(fate) for named, fate in found if named}
+    return Trial(
+        limit=int(fields["tl"]),
+        began_at_ms=int(fields.get("ts", "0")),
+        fates=tuple(sorted(fates.items())),
     )
 
 

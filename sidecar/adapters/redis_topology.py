@@ -6,12 +6,15 @@ Knows the three forms and none of their rules, which are in `redis_sentinel` and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, assert_never, final
 
 from sidecar.adapters.redis_cluster import ClusterTopology
-from sidecar.adapters.redis_connection import Access, pool_of_url
+from sidecar.adapters.redis_connection import Access, Entries, access_of_url, pool_of_url
+from sidecar.adapters.redis_pool import OnRefused, unheard
 from sidecar.adapters.redis_sentinel import SentinelTopology
 from sidecar.adapters.redis_server import Asked, RedisServer, Word
+from sidecar.adapters.trust import Trust
 from sidecar.domain.store_address import (
     ClusterNodes,
     OneServer,
@@ -54,6 +57,10 @@ class Topology(Protocol):
         """Return a server at which every published message is heard."""
         ...
 
+    async def renew(self, entries: Entries) -> None:
+        """Connect so from now on; connections go as soon as no call uses them."""
+        ...
+
     async def close(self) -> None:
         """Let every connection go."""
         ...
@@ -89,36 +96,72 @@ class SingleTopology:
         """Return the server."""
         return self._server
 
+    async def renew(self, entries: Entries) -> None:
+        """Use `entries` for new connections, and let the others go."""
+        await self._server.renew(entries.servers)
+
     async def close(self) -> None:
         """Let every connection go."""
         await self._server.close()
 
 
-def topology_of(url: str, *, tls_ca_file: str | None) -> Topology:
+def entries_of(url: str, *, trust: Trust | None, on_refused: OnRefused = unheard) -> Entries:
+    """Return how the servers that a URL names let us in.
+
+    Args:
+        url: Of any form.
+        trust: Whom to trust; by default the system's authorities.
+        on_refused: Is told where a server lets no more connections in.
+
+    Raises:
+        OSError: The URL names a client certificate that cannot be used.
+        ValueError: As above.
+    """
+    address = parse_store_address(url)
+    match address:
+        case OneServer():
+            access = replace(access_of_url(url, trust=trust), on_refused=on_refused)
+            return Entries(servers=access, sentinels=access)
+        case SentinelService():
+            tls = (trust or Trust()).context if address.is_tls else None
+            servers = Access(
+                tls=tls, login=address.login, database=address.database, on_refused=on_refused
+            )
+            sentinels = replace(servers, login=address.sentinel_login, database=0)
+            return Entries(servers=servers, sentinels=sentinels)
+        case ClusterNodes():
+            tls = (trust or Trust()).context if address.is_tls else None
+            access = Access(tls=tls, login=address.login, on_refused=on_refused)
+            return Entries(servers=access, sentinels=access)
+        case _:
+            assert_never(address)
+
+
+def topology_of(url: str, *, trust: Trust | None, on_refused: OnRefused = unheard) -> Topology:
     """Return the servers that a URL names; nothing connects yet.
+
+    Args:
+        url: Of any form.
+        trust: Whom to trust; by default the system's authorities.
+        on_refused: Is told where a server lets no more connections in.
 
     Raises:
         ValueError: It names none; the message shows nothing of it.
     """
     address = parse_store_address(url)
+    entries = entries_of(url, trust=trust, on_refused=on_refused)
     match address:
         case OneServer():
-            return SingleTopology(RedisServer(pool_of_url(url, tls_ca_file=tls_ca_file)))
+            pool = pool_of_url(url, trust=trust, on_refused=on_refused)
+            return SingleTopology(RedisServer(pool))
         case SentinelService():
-            access = Access(
-                is_tls=address.is_tls,
-                tls_ca_file=tls_ca_file,
-                login=address.login,
-                database=address.database,
-            )
-            asking = Access(
-                is_tls=address.is_tls, tls_ca_file=tls_ca_file, login=address.sentinel_login
-            )
             return SentinelTopology(
-                sentinels=address.sentinels, asking=asking, service=address.service, access=access
+                sentinels=address.sentinels,
+                asking=entries.sentinels,
+                service=address.service,
+                access=entries.servers,
             )
         case ClusterNodes():
-            access = Access(is_tls=address.is_tls, tls_ca_file=tls_ca_file, login=address.login)
-            return ClusterTopology(nodes=address.nodes, access=access)
+            return ClusterTopology(nodes=address.nodes, access=entries.servers)
         case _:
             assert_never(address)

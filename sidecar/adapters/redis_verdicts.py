@@ -10,14 +10,15 @@ from typing import Any
 
 from sidecar.adapters.redis_codec import decode_flat
 from sidecar.domain import commands
-from sidecar.domain.record import GrantState, RunId
+from sidecar.domain.notices import FeedEntry
+from sidecar.domain.record import GrantId, GrantState, RunId
 
 
 class ReplyUnreadable(ValueError):
     """A script answered something that this version does not know."""
 
 
-def verdict_of(reply: Sequence[Any]) -> object:  # noqa: PLR0912 - one case a verdict
+def verdict_of(reply: Sequence[Any]) -> object:  # noqa: C901, PLR0912 - one case each
     """Return the verdict in a reply.
 
     Raises:
@@ -39,6 +40,8 @@ def verdict_of(reply: Sequence[Any]) -> object:  # noqa: PLR0912 - one case a ve
             return commands.Quarantined(until_ms=until_ms)
         case [b"held", int(until_ms)]:
             return commands.Held(until_ms=until_ms)
+        case [b"doubted", int(until_ms), int(since_ms)]:
+            return commands.Doubted(until_ms=until_ms, since_ms=since_ms)
         case [b"healing_over", [*flat]]:
             return commands.HealingOver(record=decode_flat(flat))
         case [b"backing_off", int(until_ms)]:
@@ -107,3 +110,21 @@ def _state(value: bytes) -> GrantState:
         return GrantState(value.decode())
     except ValueError as error:
         raise ReplyUnreadable("a script of the store named an unknown state") from error
+
+
+def feed_entry_of(cursor: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
+    """Return one entry of the feed.
+
+    Raises:
+        ReplyUnreadable: It is none.
+    """
+    try:
+        return FeedEntry(
+            cursor=cursor.decode(),
+            grant=GrantId(fields[b"grant"].decode()),
+            state=GrantState(fields[b"state"].decode()),
+            reason=fields[b"reason"].decode(),
+            at_ms=int(cursor.partition(b"-")[0]),
+        )
+    except (KeyError, ValueError):
+        raise ReplyUnreadable("an entry of the feed cannot be read") from None

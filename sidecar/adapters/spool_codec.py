@@ -21,6 +21,7 @@ It must not know files, and never opens an envelope.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -156,7 +157,7 @@ def _dissected(entry: SpoolEntry) -> tuple[bytes, tuple[bytes, ...]]:
         case AnswerReceived():
             head = (grant, entry.claim_id.encode(), *_of_position(entry.position))
             body = (*_of_consent(entry.consent), entry.sealed_key, entry.sealed_answer)
-            return b"R", (*head, *body)
+            return b"R", (*head, *body, b"%d" % entry.sent_at_ms)
         case PairReceived():
             return b"T", (grant, (entry.claim_id or "").encode(), *_of_pair(entry.pair))
         case PairConfirmed():
@@ -202,7 +203,7 @@ def _read_body(body: bytes) -> tuple[SpoolEntry, float] | None:
         entry = _assembled(kind, _fields_of(body))
     except (struct.error, ValueError):
         return None
-    return None if entry is None else (entry, at_s)
+    return None if entry is None else (entry, at_s if math.isfinite(at_s) else 0.0)
 
 
 def _fields_of(body: bytes) -> list[bytes]:
@@ -226,7 +227,7 @@ def _assembled(kind: bytes, fields: list[bytes]) -> SpoolEntry | None:
                 replica_id=Replica(replica.decode()),
                 position=_position(consent, generation),
             )
-        case b"R", [_, claim, claimed, generation, consent, at_ms, sealed_key, sealed, *_]:
+        case b"R", [_, claim, claimed, generation, consent, at_ms, sealed_key, sealed, *later]:
             return AnswerReceived(
                 grant=grant,
                 claim_id=_claim(claim),
@@ -234,6 +235,7 @@ def _assembled(kind: bytes, fields: list[bytes]) -> SpoolEntry | None:
                 consent=_consent(consent, at_ms),
                 sealed_key=sealed_key,
                 sealed_answer=sealed,
+                sent_at_ms=int(later[0]) if later else 0,
             )
         case b"T", [_, claim, *pair] if len(pair) >= _PAIR_FIELDS:
             claim_id = _claim(claim) if claim else None

@@ -16,6 +16,7 @@ from sidecar.adapters.http_idp import HttpIdentityProvider
 from sidecar.adapters.loop_thread import LoopThread
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.secret_file import SecretFile
+from sidecar.adapters.trust import Trust
 from sidecar.app.base import Base
 from sidecar.app.event_loop import new_event_loop
 from sidecar.app.upkeep import ended, kept
@@ -55,6 +56,8 @@ class LaneSide:
 
     thread: LoopThread
     store: RedisTokenStore
+    idp: HttpIdentityProvider
+    client_secret: Callable[[], Secret]
     parts: ClaimParts
     watch: StoreWatch
     lane: ClaimLane
@@ -70,10 +73,15 @@ class LaneSide:
         """Wire the lane; nothing runs yet."""
         thread = LoopThread(name="claim-lane", loop=new_event_loop())
         store = base.new_store()
-        parts = _claim_parts(base, store)
+        idp, client_secret = idp_of(base.settings, base.trust), _client_secret(base)
+        parts = _claim_parts(base, store, idp, _token_requests(base, client_secret))
         refresher, revoker = Refresher(parts=parts), Revoker(parts=parts)
         watch = StoreWatch(
-            store=store, store_clock=base.store_clock, clock=base.clock, observer=base.observer
+            store=store,
+            store_clock=base.store_clock,
+            clock=base.clock,
+            observer=base.observer,
+            troubles=base.troubles,
         )
         lane = ClaimLane(
             loop=thread.loop,
@@ -84,6 +92,8 @@ class LaneSide:
         return cls(
             thread=thread,
             store=store,
+            idp=idp,
+            client_secret=client_secret,
             parts=parts,
             watch=watch,
             lane=lane,
@@ -108,6 +118,16 @@ class LaneSide:
     async def work_unasked(self) -> None:
         """Look after due grants and sweep from now on; only once the store was found fit."""
         await self.thread.call(self._keep(self.scheduler.run, self.sweeper.run))
+
+    async def renew(self, settings: Settings, trust: Trust, *, reconnects: bool) -> None:
+        """Work with other credentials from the next request on; what is in flight keeps its own."""
+        self.idp.renew(tls=trust.context, egress_proxy=egress_of(settings))
+        await self.thread.call(self._renew(settings, trust, reconnects=reconnects))
+
+    async def _renew(self, settings: Settings, trust: Trust, *, reconnects: bool) -> None:
+        self.client_secret()  # whose file is looked at with each use, and now
+        if reconnects:
+            await self.store.renew(url=settings.redis_url.reveal(), trust=trust)
 
     async def drained(self) -> None:
         """Wait until no work of the lane runs; called from the serving side."""
@@ -138,7 +158,9 @@ class LaneSide:
         await self.store.close()
 
 
-def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
+def _claim_parts(
+    base: Base, store: RedisTokenStore, idp: HttpIdentityProvider, requests: TokenRequests
+) -> ClaimParts:
     observer = base.observer
     journal = Journal(spool=base.spool, clock=base.clock, observer=observer)
     planner = Planner(agenda=store, rules=base.schedule, store_clock=base.store_clock)
@@ -157,8 +179,8 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
         planner=planner,
         settler=Settler(store=store, brake=restraints.brake, observer=observer),
         restraints=restraints,
-        idp=idp_of(base.settings),
-        requests=_token_requests(base),
+        idp=idp,
+        requests=requests,
         vault=base.vault,
         store_clock=base.store_clock,
         clock=base.clock,
@@ -171,15 +193,19 @@ def _claim_parts(base: Base, store: RedisTokenStore) -> ClaimParts:
     )
 
 
-def idp_of(settings: Settings) -> HttpIdentityProvider:
+def idp_of(settings: Settings, trust: Trust) -> HttpIdentityProvider:
     """Return the token service of these settings; nothing connects yet."""
-    proxy = settings.egress_proxy
     return HttpIdentityProvider(
         idp_url=settings.effective_idp_url,
         connect_timeout_s=settings.idp_connect_timeout_s,
-        ca_file=None if settings.ca_file is None else Path(settings.ca_file),
-        egress_proxy=None if proxy is None else proxy.reveal(),
+        tls=trust.context,
+        egress_proxy=egress_of(settings),
     )
+
+
+def egress_of(settings: Settings) -> str | None:
+    """Return the URL of the HTTP proxy that Akoya is reached through, if any."""
+    return None if settings.egress_proxy is None else settings.egress_proxy.reveal()
 
 
 def _restraints(base: Base, store: RedisTokenStore) -> Restraints:
@@ -201,9 +227,8 @@ def _restraints(base: Base, store: RedisTokenStore) -> Restraints:
     )
 
 
-def _token_requests(base: Base) -> TokenRequests:
+def _token_requests(base: Base, secret: Callable[[], Secret]) -> TokenRequests:
     settings = base.settings
-    secret = _client_secret(base)
     return TokenRequests(
         credentials=lambda: ClientCredentials(
             client_id=settings.akoya_client_id, client_secret=secret()

@@ -6,16 +6,18 @@ Everything here lives on the main event loop; it reads records and never changes
 from __future__ import annotations
 
 import asyncio
-import ssl
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from sidecar import __version__
 from sidecar.adapters.redis_store import RedisTokenStore
+from sidecar.adapters.trust import Trust
 from sidecar.app.base import Base
-from sidecar.app.lane_side import LaneSide
+from sidecar.app.lane_side import LaneSide, egress_of
 from sidecar.app.upkeep import ended, kept
 from sidecar.domain.events import LoopLagged
+from sidecar.domain.secret import Secret
 from sidecar.http.connect import ConnectOptions, ConnectPorts, ConnectSite
 from sidecar.http.control import ControlApi, ControlOptions, ControlPorts
 from sidecar.http.control_calls import ConsentPage
@@ -32,7 +34,7 @@ from sidecar.service.serving_parts import ServingParts
 from sidecar.service.status_desk import StatusDesk
 from sidecar.service.token_cache import TokenCache
 from sidecar.service.use_log import UseLog
-from sidecar.settings import Settings
+from sidecar.settings import NamedKey, Settings
 
 LAG_EVERY_S = 1.0
 
@@ -58,7 +60,7 @@ class ServingSide:
         reader = RecordReader(store=store, watch=lane_side.watch)
         parts = _serving_parts(base, lane_side, store=store, reader=reader)
         broker = Broker(parts=parts)
-        upstream = Upstream(options=_upstream_options(base.settings))
+        upstream = Upstream(options=_upstream_options(base.settings, base.trust))
         ports = ProxyPorts(
             source=broker,
             observer=base.observer,
@@ -66,7 +68,7 @@ class ServingSide:
             clock=base.clock,
             entropy=base.entropy,
         )
-        proxy = Proxy(options=_proxy_options(base.settings), upstream=upstream, ports=ports)
+        proxy = Proxy(options=_proxy_options(base), upstream=upstream, ports=ports)
         desk = GrantDesk(parts=parts, broker=broker, steward=lane_side.steward)
         status = _status(base, lane_side, health)
         connects = _connects(base, desk, store)
@@ -92,6 +94,24 @@ class ServingSide:
             await asyncio.wait(tasks)
         finally:
             await ended(tasks)
+
+    async def renew(
+        self, settings: Settings, trust: Trust, *, reconnects: bool, redials: bool
+    ) -> None:
+        """Let in and connect as `settings` say from now on; what is in flight goes on as it began.
+
+        Args:
+            settings: Of the same addresses as before.
+            trust: Whom to trust.
+            reconnects: Whether connections to the store go.
+            redials: Whether connections to the data APIs go.
+        """
+        self.proxy.renew_keys(_keys_by_name(settings.client_keys))
+        self.control.renew_keys(_keys_by_name(settings.control_keys))
+        if redials:
+            self.upstream.renew(tls=trust.context, egress_proxy=egress_of(settings))
+        if reconnects:
+            await self.store.renew(url=settings.redis_url.reveal(), trust=trust)
 
     async def close(self) -> None:
         """Let connections go."""
@@ -139,14 +159,16 @@ def _serving_parts(
     )
 
 
-def _proxy_options(settings: Settings) -> ProxyOptions:
+def _proxy_options(base: Base) -> ProxyOptions:
+    settings = base.settings
     return ProxyOptions(
         user_header=settings.user_header,
         methods=frozenset(settings.methods),
-        client_keys={key.name: key.key for key in settings.client_keys},
+        client_keys=_keys_by_name(settings.client_keys),
         replay_body_max_bytes=settings.replay_body_max_bytes,
         max_request_bytes=settings.max_request_bytes,
-        max_in_flight=settings.max_in_flight,
+        max_in_flight=base.shares.in_flight,
+        max_connections=base.shares.proxy,
         upstream_retries=settings.upstream_retries,
     )
 
@@ -181,7 +203,9 @@ def _connect(base: Base, connects: ConnectDesk) -> ConnectSite:
     ports = ConnectPorts(
         desk=connects, observer=base.observer, clock=base.clock, entropy=base.entropy
     )
-    options = ConnectOptions(max_in_flight=base.settings.max_in_flight)
+    options = ConnectOptions(
+        max_in_flight=base.settings.max_in_flight, max_connections=base.shares.connect
+    )
     return ConnectSite(options=options, ports=ports)
 
 
@@ -190,7 +214,7 @@ def _control(
 ) -> ControlApi:
     settings = base.settings
     options = ControlOptions(
-        control_keys={key.name: key.key for key in settings.control_keys},
+        control_keys=_keys_by_name(settings.control_keys),
         consent_page=ConsentPage(
             idp_url=settings.effective_idp_url,
             client_id=settings.akoya_client_id,
@@ -199,6 +223,7 @@ def _control(
         ),
         max_age_s=base.policy.max_age_s,
         max_in_flight=settings.max_in_flight,
+        max_connections=base.shares.control,
     )
     ports = ControlPorts(
         desk=desk,
@@ -211,16 +236,15 @@ def _control(
     return ControlApi(options=options, ports=ports)
 
 
-def _upstream_options(settings: Settings) -> UpstreamOptions:
-    tls: ssl.SSLContext | None = None
-    if settings.ca_file is not None:
-        tls = ssl.create_default_context()
-        tls.load_verify_locations(cafile=settings.ca_file)
-    proxy = settings.egress_proxy
+def _upstream_options(settings: Settings, trust: Trust) -> UpstreamOptions:
     return UpstreamOptions(
         url=settings.effective_products_url,
         connect_timeout_s=settings.upstream_connect_timeout_s,
         timeout_s=settings.upstream_timeout_s,
-        egress_proxy=None if proxy is None else proxy.reveal(),
-        tls=tls,
+        egress_proxy=egress_of(settings),
+        tls=trust.context,
     )
+
+
+def _keys_by_name(keys: Iterable[NamedKey]) -> Mapping[str, Secret]:
+    return {key.name: key.key for key in keys}

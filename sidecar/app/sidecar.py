@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
-import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 from aiohttp import web
 
 from sidecar import __version__
-from sidecar.app.base import Base
+from sidecar.adapters.signals import ProcessSignals, SignalDuties
+from sidecar.adapters.trust import ShownCertificate
+from sidecar.app.base import Base, Telemetry
+from sidecar.app.files import TlsFiles
 from sidecar.app.lane_side import LaneSide
+from sidecar.app.reloading import Reloading, Renewed, Shown, Taken
 from sidecar.app.serving_side import ServingSide
 from sidecar.app.store_terms import StoreTerms
+from sidecar.app.upkeep import kept
 from sidecar.domain.addresses import ListenAddress
-from sidecar.domain.events import LifecycleListening
+from sidecar.domain.events import LifecycleListening, SignalIgnored
 from sidecar.domain.policy import ProtocolTimes
+from sidecar.http.connections import runner_of
 from sidecar.http.listening import Listener, listen
-from sidecar.http.probes import make_probes
+from sidecar.http.probes import ProbeOptions, Probes
 from sidecar.service.lifecycle import Door, Lifecycle, Vitals
 from sidecar.settings import Settings
 
 STOPPED: Final = 0
 WRONG_CONFIGURATION: Final = 78
-CONNECTION_GRACE_S: Final = 0.5
-"""How long a listener waits for its connections once nothing is in flight any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a sidecar gets of its process.
+
+    Attributes:
+        environ: What the settings were read from, and are read from again.
+        files: What the files of the settings hold.
+    """
+
+    environ: Mapping[str, str]
+    files: TlsFiles
+    signals: ProcessSignals
+    telemetry: Telemetry
 
 
 @final
 class Sidecar:
     """A sidecar that serves from `serve`'s start until it is asked to stop."""
 
-    def __init__(self, *, settings: Settings, times: ProtocolTimes) -> None:
+    def __init__(
+        self, *, settings: Settings, times: ProtocolTimes, surroundings: Surroundings
+    ) -> None:
         """Claim the spool and wire the lane.
 
         Raises:
@@ -43,7 +64,13 @@ class Sidecar:
             TracesRefused: OpenTelemetry does not accept what its variables say.
         """
         self._settings = settings
-        self._base = Base.build(settings, times)
+        self._surroundings = surroundings
+        self._base = Base.build(
+            settings,
+            times,
+            trust=surroundings.files.trust,
+            telemetry=surroundings.telemetry,
+        )
         self._lane_side = LaneSide.build(self._base)
         self._lifecycle = Lifecycle(
             vitals=Vitals(
@@ -57,21 +84,29 @@ class Sidecar:
         )
         self._terms = StoreTerms(lane_side=self._lane_side)
         self._stopping = asyncio.Event()
+        self._reloading = Reloading(
+            taken=Taken(settings=settings, files=surroundings.files), environ=surroundings.environ
+        )
         self._exit_code = STOPPED
 
     async def serve(self) -> int:
-        """Serve until SIGTERM or SIGINT, then drain; return the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        """Serve until SIGTERM, SIGINT or SIGQUIT, then drain; return the exit code."""
+        signals = self._surroundings.signals
+        signals.take_over(
+            SignalDuties(
+                stop=self._stopping.set, reload=self._reloading.ask, ignored=self._tell_of_signal
+            )
+        )
         async with AsyncExitStack() as stack:
+            stack.callback(signals.let_go)
             stack.callback(self._base.tracer.close)
-            probes = make_probes(
-                render_metrics=self._base.metrics_page.render, health=self._lifecycle
+            probes = Probes(
+                render_metrics=self._base.metrics_page.render,
+                health=self._lifecycle,
+                observer=self._base.observer,
+                options=ProbeOptions(max_connections=self._base.shares.metrics),
             )
-            await stack.enter_async_context(
-                self._listening("metrics", web.AppRunner(probes, access_log=None))
-            )
+            await stack.enter_async_context(self._listening("metrics", probes.runner))
             await self._lane_side.start()
             stack.push_async_callback(self._lane_side.stop)
             if not await self._terms.are_met():
@@ -87,24 +122,26 @@ class Sidecar:
             await stack.enter_async_context(side.reader)
             await stack.enter_async_context(side.broker.flights)
             keeping = await stack.enter_async_context(asyncio.TaskGroup())
-            kept = keeping.create_task(side.keep())
-            stack.callback(kept.cancel)
+            housekeeping = keeping.create_task(side.keep())
+            stack.callback(housekeeping.cancel)
+            shown = Shown.of(self._surroundings.files)
+            renewed = Renewed(
+                base=self._base, lane_side=self._lane_side, serving_side=side, shown=shown
+            )
+            reload = partial(self._reloading.run, renewed)
+            reloading = keeping.create_task(kept(reload, observer=self._base.observer))
+            stack.callback(reloading.cancel)
             asking = keeping.create_task(self._meet_store_later())
             stack.callback(asking.cancel)
-            await stack.enter_async_context(
-                self._listening("proxy", web.ServerRunner(side.proxy.server))
-            )
+            await stack.enter_async_context(self._listening("proxy", runner_of(side.proxy.server)))
             doors: list[Door] = [side.proxy, side.control]
-            settings = self._settings
-            tls = _tls(settings.control_tls_cert, settings.control_tls_key)
             await stack.enter_async_context(
-                self._listening("control", side.control.runner, tls=tls)
+                self._listening("control", side.control.runner, shown=shown.control)
             )
             if side.connect is not None:
                 doors.append(side.connect)
-                tls = _tls(settings.connect_tls_cert, settings.connect_tls_key)
                 await stack.enter_async_context(
-                    self._listening("connect", side.connect.runner, tls=tls)
+                    self._listening("connect", side.connect.runner, shown=shown.connect)
                 )
             # What stands now stands to the end: the collector need not look at it again.
             gc.freeze()
@@ -118,19 +155,22 @@ class Sidecar:
 
     @asynccontextmanager
     async def _listening(
-        self, name: str, runner: web.BaseRunner, *, tls: ssl.SSLContext | None = None
+        self, name: str, runner: web.ServerRunner, *, shown: ShownCertificate | None = None
     ) -> AsyncGenerator[Listener]:
         listener = await listen(
             runner,
             address=self._address_of(name),
             socket_mode=self._settings.socket_mode,
-            tls=tls,
+            tls=None if shown is None else shown.context,
         )
         self._base.observer.observe(LifecycleListening(listener=name, address=listener.address))
         try:
             yield listener
         finally:
             await listener.close()
+
+    def _tell_of_signal(self, name: str, times: int) -> None:
+        self._base.observer.observe(SignalIgnored(signal=name, times=times))
 
     def _address_of(self, name: str) -> ListenAddress:
         settings = self._settings
@@ -150,11 +190,3 @@ class Sidecar:
         else:
             self._exit_code = WRONG_CONFIGURATION
             self._stopping.set()
-
-
-def _tls(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate, key)
-    return tls

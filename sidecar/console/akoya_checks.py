@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from ssl import SSLContext
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -54,13 +55,18 @@ REFUSED_APP: Final = frozenset(
 
 
 async def check_akoya(
-    idp: HttpIdentityProvider, *, settings: Settings, clock: Clock, entropy: Entropy
+    idp: HttpIdentityProvider,
+    *,
+    settings: Settings,
+    tls: SSLContext,
+    clock: Clock,
+    entropy: Entropy,
 ) -> AsyncIterator[Finding]:
     """Yield what is found of the token service; nothing secret leaves for one that is not there."""
     asked_s = clock.now_s()
     reached = await reach(
         f"{settings.effective_idp_url}{DISCOVERY_PATH}",
-        way_of(settings, settings.idp_connect_timeout_s),
+        way_of(settings, settings.idp_connect_timeout_s, tls),
     )
     yield _there(Area.AKOYA, "SIDECAR_IDP_URL", reached)
     if isinstance(reached, Unreached):
@@ -88,20 +94,20 @@ async def check_akoya(
         yield _refresh_auth(refreshed, auth)
 
 
-async def check_data(settings: Settings) -> Finding:
+async def check_data(settings: Settings, tls: SSLContext) -> Finding:
     """Return whether the data APIs are there; whatever they answer without a bearer is fine."""
-    way = way_of(settings, settings.upstream_connect_timeout_s)
+    way = way_of(settings, settings.upstream_connect_timeout_s, tls)
     return _there(
         Area.DATA, "SIDECAR_PRODUCTS_URL", await reach(settings.effective_products_url, way)
     )
 
 
-def way_of(settings: Settings, timeout_s: float) -> Way:
+def way_of(settings: Settings, timeout_s: float, tls: SSLContext) -> Way:
     """Return how these settings reach Akoya."""
     proxy = settings.egress_proxy
     return Way(
         timeout_s=2 * timeout_s,  # the connection, and the answer as well
-        ca_file=settings.ca_file,
+        tls=tls,
         egress_proxy=None if proxy is None else proxy.reveal(),
     )
 

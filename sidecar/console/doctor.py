@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, final
 
 from sidecar.adapters.system import SystemClock, SystemEntropy
+from sidecar.adapters.trust import Trust
 from sidecar.app.base import store_of, vault_of
 from sidecar.app.lane_side import idp_of
 from sidecar.console.akoya_checks import check_akoya, check_data
@@ -70,7 +71,8 @@ async def _look(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
     if any(finding.subject == CA_FILE for finding in chosen):
         yield REST
         return
-    store = store_of(settings, observer=_Nobody(), clock=clock)
+    trust = Trust(settings.ca_file)
+    store = store_of(settings, trust=trust, observer=_Nobody(), clock=clock)
     try:
         async for finding in check_store(
             store, settings=settings, vault=vault_of(settings), clock=clock, entropy=entropy
@@ -79,10 +81,14 @@ async def _look(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
     finally:
         await store.close()
     async for finding in check_akoya(
-        idp_of(settings), settings=settings, clock=clock, entropy=entropy
+        idp_of(settings, trust),
+        settings=settings,
+        tls=trust.context,
+        clock=clock,
+        entropy=entropy,
     ):
         yield finding
-    yield await check_data(settings)
+    yield await check_data(settings, trust.context)
 
 
 @final

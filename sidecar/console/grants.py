@@ -110,8 +110,9 @@ class _Work:
         return self._told(self._control.ask("GET", self._path()))
 
     def refresh(self) -> int:
-        """Replace a grant's pair now."""
-        return self._told(self._control.ask("POST", self._path("/refresh")))
+        """Replace a grant's pair now, also where the sidecar would wait after a failure."""
+        query = {"override_backoff": "true"}
+        return self._told(self._control.ask("POST", self._path("/refresh"), query=query))
 
     def invalidate(self) -> int:
         """Mark a grant dead."""

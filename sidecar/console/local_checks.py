@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from sidecar.adapters.spool_disk import NEEDED_BYTES, SpoolPlace, look_at
+from sidecar.app.files import TlsFiles, read_tls_files
 from sidecar.console.findings import Area, Finding, Verdict
 from sidecar.settings import Problem, Settings
 from sidecar.telemetry.tracing import trouble_of
@@ -37,8 +37,7 @@ def configuration_problems(problems: Sequence[Problem]) -> tuple[Finding, ...]:
 def check_configuration(settings: Settings) -> tuple[Finding, ...]:
     """Judge settings that can be read."""
     found = (
-        *_authorities(settings),
-        *_certificates(settings),
+        *_unusable_files(settings),
         *_traces(settings),
         *_open_doors(settings),
     )
@@ -54,43 +53,19 @@ def check_configuration(settings: Settings) -> tuple[Finding, ...]:
     )
 
 
-def _authorities(settings: Settings) -> Iterator[Finding]:
-    if settings.ca_file is None:
+def _unusable_files(settings: Settings) -> Iterator[Finding]:
+    files = read_tls_files(settings)
+    if isinstance(files, TlsFiles):
         return
-    try:
-        ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ValueError):
+    for problem in files:
+        found, _, advice = problem.sentence.partition("; ")
         yield Finding(
             area=Area.CONFIGURATION,
-            subject=CA_FILE,
+            subject=problem.variable,
             verdict=Verdict.WRONG,
-            found="the file holds no certificates that can be read",
-            advice="give the certificates of the authorities in PEM",
+            found=found,
+            advice=advice,
         )
-
-
-def _certificates(settings: Settings) -> Iterator[Finding]:
-    control = settings.control_tls_cert, settings.control_tls_key
-    connect = settings.connect_tls_cert, settings.connect_tls_key
-    for listener, (certificate, key) in (("CONTROL", control), ("CONNECT", connect)):
-        if certificate is None or _fit(certificate, key):
-            continue
-        yield Finding(
-            area=Area.CONFIGURATION,
-            subject=f"SIDECAR_{listener}_TLS_CERT",
-            verdict=Verdict.WRONG,
-            found="certificate and key cannot be used together",
-            advice=f"give the certificate chain in PEM, and in SIDECAR_{listener}_TLS_KEY the "
-            "private key that belongs to its first certificate",
-        )
-
-
-def _fit(certificate: str, key: str | None) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _traces(settings: Settings) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from typing import Final
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.app.store_terms import advice_on_key, variable_of_key
 from sidecar.console.findings import TROUBLES, Area, Finding, Verdict
+from sidecar.domain.store_trouble import TROUBLE_HINTS, StoreTrouble
 from sidecar.ports import Clock, Entropy, StoreUnavailable
 from sidecar.service.fleet_keys import FleetKeys
 from sidecar.service.grant_views import GrantViewer
@@ -36,7 +37,7 @@ async def check_store(
     try:
         pulse = await store.probe()
     except StoreUnavailable as error:
-        for finding in await _in_the_way(store, settings, entropy) or (_away(str(error)),):
+        for finding in await _in_the_way(store, settings, entropy) or (_away(error.cause),):
             yield finding
         return
     yield Finding(
@@ -57,8 +58,8 @@ async def check_store(
             area=Area.STORE,
             subject="answers",
             verdict=Verdict.RISKY,
-            found=f"it answered, and then did not ({error})",
-            advice="run doctor again; if this stays, look at the log and the load of the store",
+            found=f"it answered, and then did not: {error.cause.value}",
+            advice=f"{TROUBLE_HINTS[error.cause]} Then run doctor again",
         )
 
 
@@ -92,14 +93,13 @@ async def _in_the_way(
     return tuple(finding for finding in found if finding.verdict in TROUBLES)
 
 
-def _away(error: str) -> Finding:
+def _away(cause: StoreTrouble) -> Finding:
     return Finding(
         area=Area.STORE,
         subject="SIDECAR_REDIS_URL",
         verdict=Verdict.WRONG,
-        found=f"no answer ({error})",
-        advice="check host, port, user and password of SIDECAR_REDIS_URL, that Redis runs and that "
-        "nothing stands between; SIDECAR_CA_FILE names an authority of your own for rediss://",
+        found=f"no answer: {cause.value}",
+        advice=TROUBLE_HINTS[cause],
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
 
+from sidecar.adapters.trust import UNUSABLE_FILE, client_context
 from sidecar.domain.addresses import ListenAddress, parse_address
 from sidecar.domain.secret import LARGEST_SECRET_BYTES, Secret, text_of_secret
 from sidecar.settings.forms import VISIBLE, Refused
@@ -53,8 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ca-file",
         metavar="FILE",
-        help="certificates (PEM) to trust for https (default: SIDECAR_CONTROL_TLS_CERT, "
-        "else the system's)",
+        help="certificates (PEM) to trust for https, and no others (default: "
+        "SIDECAR_CONTROL_TLS_CERT, else the system's)",
     )
 
 
@@ -75,7 +76,7 @@ def find_target(options: argparse.Namespace, environ: Mapping[str, str]) -> Targ
             "host:port, or set SIDECAR_ALLOW_PLAINTEXT_CONTROL=true"
         )
         return Problem(variable=OPTION, sentence=sentence)
-    tls = _tls(options.ca_file or environ.get("SIDECAR_CONTROL_TLS_CERT", ""))
+    tls = _tls(options.ca_file or "", environ)
     return tls if isinstance(tls, Problem) else Target(address=address, key=key, tls=tls)
 
 
@@ -115,11 +116,13 @@ def _key(file: str | None, environ: Mapping[str, str]) -> Secret | Problem:
         return Secret(text)
 
 
-def _tls(ca_file: str) -> ssl.SSLContext | Problem:
-    tls = ssl.create_default_context()
-    if ca_file:
-        try:
-            tls.load_verify_locations(cafile=ca_file)
-        except (OSError, ValueError):
-            return Problem(variable="--ca-file", sentence="holds no certificates that can be read")
+def _tls(ca_file: str, environ: Mapping[str, str]) -> ssl.SSLContext | Problem:
+    own = environ.get("SIDECAR_CONTROL_TLS_CERT", "")
+    try:
+        tls = client_context(ca_file or own or None)
+    except UNUSABLE_FILE:
+        return Problem(variable="--ca-file", sentence="holds no certificates that can be read")
+    if own and not ca_file:
+        # The listener's own certificate is trusted itself, whatever authority issued it.
+        tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return tls

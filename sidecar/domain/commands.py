@@ -105,9 +105,17 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A claim may be in flight, or the fleet checks a denial; ask again at ``until_ms``."""
+    """A claim may be in flight; ask again at ``until_ms``."""
 
     until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubted:
+    """The fleet checks a denial, since ``since_ms``; ask again at ``until_ms``."""
+
+    until_ms: int
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +127,7 @@ class HealingOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackingOff:
-    """A failure asked for patience until ``until_ms``."""
+    """A failure asked for patience until ``until_ms``; an order that came too soon, until then."""
 
     until_ms: int
 
@@ -144,6 +152,7 @@ AcquireVerdict = (
     | NewIncarnation
     | Quarantined
     | Held
+    | Doubted
     | HealingOver
     | BackingOff
     | Busy
@@ -308,6 +317,8 @@ class Acquire(Command[AcquireVerdict]):
         quarantine_ms: How long claims stop after the store's incarnation was first met.
         may_probe: Whether the caller may present a token again whose answer nobody is known to
             hold.
+        override_every_ms: An operator's order skips the backoff, unless another one did so less
+            than this long ago; 0: it is no such order. Nothing else is skipped.
         may_go_on: Whether it may do so at least where its own spool proved the former owner dead,
             and it gave back the claim that it made then.
     """
@@ -320,6 +331,7 @@ class Acquire(Command[AcquireVerdict]):
     lease_ms: int
     quarantine_ms: int
     may_probe: bool = True
+    override_every_ms: int = 0
     may_go_on: bool = False
 
 
@@ -350,7 +362,7 @@ class Release(Command[StepVerdict]):
     Attributes:
         is_unspent: The request surely was not processed, so the mark does not count.
         is_orphan: The claim was that of a dead process of the caller's spool, which may go on.
-        backoff_ms: No claim for this long from now; 0: none.
+        backoff_ms: No claim for this long from now, `LONGEST_WAIT_MS` at most; 0: none.
         error: What went wrong, with any ``at_ms`` (the store's clock is put in its place).
     """
 

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Final
 
+from sidecar.domain.bulkhead import SlotLimit
+from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import BrakeCause
 from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
+from sidecar.domain.upstream_failures import UpstreamCause
 
 
 class RequestOutcome(StrEnum):
@@ -184,6 +188,15 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Resource(StrEnum):
+    """What the process, or its machine, can run out of."""
+
+    DESCRIPTORS = "descriptors"
+    """File descriptors: each connection and each open file takes one."""
+    MEMORY = "memory"
+    """Memory of the kernel for one more connection."""
+
+
 class StoreOperation(StrEnum):
     """What was asked of the store."""
 
@@ -222,7 +235,12 @@ class StoreOperation(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted:
-    """One proxied request has ended; the canonical log line."""
+    """One proxied request has ended; the canonical log line.
+
+    Attributes:
+        limit: Which limit of the slots it met, where it was refused as overloaded.
+        cause: Why the upstream gave no answer, or not the whole of it.
+    """
 
     event: ClassVar[str] = "request.completed"
 
@@ -236,6 +254,8 @@ class RequestCompleted:
     status: int
     outcome: RequestOutcome
     reason: ProblemReason | None
+    limit: SlotLimit | None = None
+    cause: UpstreamCause | None
     duration_s: float
     upstream_duration_s: float
     bytes_in: int
@@ -383,6 +403,15 @@ class ClaimEndedAs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffOverridden:
+    """A person had a grant refreshed although its backoff was not over."""
+
+    event: ClassVar[str] = "backoff.overridden"
+
+    grant: GrantId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimSlowed:
     """A claim waits unusually long for its answer; it goes on, its waiters do not."""
 
@@ -510,12 +539,17 @@ class GrantCooled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordQuarantined:
-    """The store lost its memory of running claims; this grant is not claimed for a while."""
+    """The store lost its memory of running claims; this grant is not claimed for a while.
+
+    Attributes:
+        until_ms: The end of the quarantine on the store's clock, the same for whoever asks.
+    """
 
     event: ClassVar[str] = "record.quarantined"
 
     grant: GrantId
     wait_s: float
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -599,11 +633,41 @@ class StoreOperationEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreTroubled:
+    """A call of the store failed, or could open no connection and used another (metric only)."""
+
+    event: ClassVar[str] = "store.troubled"
+
+    cause: StoreTrouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStrained:
+    """The store answers probes, but not every call: the others fail, or wait, for this cause."""
+
+    event: ClassVar[str] = "store.strained"
+
+    cause: StoreTrouble
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreEased:
+    """The store answers every call again."""
+
+    event: ClassVar[str] = "store.eased"
+
+    strained_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLost:
     """The store does not answer: cached tokens are served until they expire, nothing is claimed."""
 
     event: ClassVar[str] = "store.lost"
 
+    cause: StoreTrouble
+    hint: str
     error: str
 
 
@@ -677,9 +741,29 @@ class BrakePulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrakeReleased:
-    """A person let the brake go: what is in doubt is settled, and claims flow again."""
+    """A person let some or all grants go: claims flow again, and as many doubts are settled.
+
+    Attributes:
+        limit: How many grants are let go; 0: all, or that is over already.
+    """
 
     event: ClassVar[str] = "brake.released"
+
+    limit: int
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeTrialEnded:
+    """The grants that a release let go were decided, most of them well: the usual rules apply.
+
+    Attributes:
+        limit: How many grants were let go.
+    """
+
+    event: ClassVar[str] = "brake.trial_ended"
+
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -751,6 +835,115 @@ class LoopLagged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceExhausted:
+    """Something could not be done because the process has no more of a resource.
+
+    Attributes:
+        is_new: It is the first time for a while; only then a person is told.
+    """
+
+    event: ClassVar[str] = "resource.exhausted"
+
+    resource: Resource
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescriptorsShared:
+    """How many connections each listener may have, from the descriptors of the process.
+
+    Attributes:
+        limit: Descriptors that the process may have open.
+        was: The same before the start raised it.
+        in_flight: Proxied calls at a time.
+    """
+
+    event: ClassVar[str] = "descriptors.shared"
+
+    limit: int
+    was: int
+    proxy: int
+    control: int
+    metrics: int
+    connect: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionsCounted:
+    """How many connections a listener has, and may have (metric only)."""
+
+    event: ClassVar[str] = "connections.counted"
+
+    listener: ListenerName
+    connections: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionDropped:
+    """The sidecar closed a client's connection, or did not take it."""
+
+    event: ClassVar[str] = "connection.dropped"
+
+    listener: ListenerName
+    cause: DropCause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerFilled:
+    """A listener has as many connections as it may, none can go, and a new one was refused."""
+
+    event: ClassVar[str] = "listener.filled"
+
+    listener: ListenerName
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerRelieved:
+    """A full listener has room again.
+
+    Attributes:
+        refused: Connections that were refused in the meantime.
+    """
+
+    event: ClassVar[str] = "listener.relieved"
+
+    listener: ListenerName
+    refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptFailed:
+    """The system had nothing left to accept a connection with; it is tried again in a moment.
+
+    Attributes:
+        is_repeated: Whether another try failed in the seconds before.
+    """
+
+    event: ClassVar[str] = "accept.failed"
+
+    listener: ListenerName
+    cause: AcceptFailure
+    is_repeated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptResumed:
+    """Connections are accepted again, and have been for two seconds.
+
+    Attributes:
+        failures: Tries that failed in the meantime.
+    """
+
+    event: ClassVar[str] = "accept.resumed"
+
+    listener: ListenerName
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleListening:
     """A listener is open."""
 
@@ -801,6 +994,51 @@ class ConfigurationWarned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloaded:
+    """SIGHUP: what comes from files was read again, and counts from now on.
+
+    Attributes:
+        changed: Variables whose content differs from before, separated by commas; no values.
+        restart_needed: Those that differ and count only after a restart.
+    """
+
+    event: ClassVar[str] = "configuration.reloaded"
+
+    changed: str
+    restart_needed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReloadRefused:
+    """SIGHUP: something that was read again cannot be used, so everything stays as it was.
+
+    Attributes:
+        variables: What is wrong, separated by commas.
+        advice: Each of them again, with what is wrong with it; no values.
+    """
+
+    event: ClassVar[str] = "configuration.reload_refused"
+
+    variables: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalIgnored:
+    """A signal came that means nothing to a sidecar; without this it would have ended it.
+
+    Attributes:
+        signal: Its name.
+        times: How often it came since this was last told; told at most once a minute.
+    """
+
+    event: ClassVar[str] = "signal.ignored"
+
+    signal: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkFailed:
     """A fault of the sidecar itself, caught at the outermost edge of a piece of work.
 
@@ -828,6 +1066,7 @@ Event = (
     | TokenRefreshed
     | TokenSent
     | ClaimEndedAs
+    | BackoffOverridden
     | ClaimSlowed
     | RetryWithheld
     | ClaimVetoed
@@ -848,6 +1087,9 @@ Event = (
     | SpoolFailed
     | SpoolReplayed
     | StoreOperationEnded
+    | StoreTroubled
+    | StoreStrained
+    | StoreEased
     | StoreLost
     | StoreRestored
     | StoreReincarnated
@@ -857,15 +1099,27 @@ Event = (
     | ProviderBreakerClosed
     | BrakePulled
     | BrakeReleased
+    | BrakeTrialEnded
     | ClientSecretRead
     | GrantsCounted
     | StoreSwept
     | SpoolResealed
     | LoopLagged
+    | ResourceExhausted
+    | DescriptorsShared
+    | ConnectionsCounted
+    | ConnectionDropped
+    | ListenerFilled
+    | ListenerRelieved
+    | AcceptFailed
+    | AcceptResumed
     | LifecycleListening
     | LifecycleReady
     | LifecycleDraining
     | LifecycleStopped
     | ConfigurationWarned
+    | ConfigurationReloaded
+    | ConfigurationReloadRefused
+    | SignalIgnored
     | WorkFailed
 )

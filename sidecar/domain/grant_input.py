@@ -9,9 +9,10 @@ import re
 from datetime import datetime
 from typing import Final
 
+from sidecar.domain.bounds import EARLIEST_INSTANT_S, FUTURE_MAX_S, LONGEST_TOLD_LIFE_S
 from sidecar.domain.policy import DEFAULT_LIFE_S
 from sidecar.domain.secret import Secret
-from sidecar.domain.token_claims import EARLIEST_INSTANT_S, LONGEST_TOLD_LIFE_S, read_claims
+from sidecar.domain.token_claims import read_claims
 from sidecar.domain.tokens import TokenPair
 
 REFRESH_TOKEN_MAX_BYTES: Final = 8192
@@ -20,7 +21,6 @@ CODE_MAX_BYTES: Final = 4096
 REDIRECT_URI_MAX_BYTES: Final = 2048
 STATE_MIN_CHARACTERS: Final = 8
 STATE_MAX_CHARACTERS: Final = 512
-FUTURE_MAX_S: Final = 300
 
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]+")
 _ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!\"$-~]+")
@@ -93,19 +93,22 @@ def read_tokens_from_elsewhere(
 ) -> TokenPair:
     """Return the pair with what is left of the id_token's life.
 
-    Its own ``exp`` wins, since a life counted from the hand-over would be too long; an id_token
-    that has expired is fine (life 0), for the refresh token is what counts.
+    Its own ``exp`` wins, since a life counted from the hand-over would be too long, and it never
+    has more left than its whole life; an id_token that has expired is fine (life 0), for the
+    refresh token is what counts.
 
     Args:
         id_token: The bearer.
         refresh_token: The single-use successor.
         expires_in: Seconds from now on, as the application says, or ``None``.
-        now_s: Wall clock.
+        now_s: The store's clock (epoch): by it the life is counted.
         max_age_s: Upper bound of the life.
     """
     claims = read_claims(id_token.reveal())
     if claims.expires_at_s:
         life_s = claims.expires_at_s - now_s
+        if claims.life_s:
+            life_s = min(life_s, claims.life_s)
     else:
         life_s = DEFAULT_LIFE_S if expires_in is None else expires_in
     return TokenPair(

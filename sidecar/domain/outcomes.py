@@ -19,7 +19,9 @@ class Obstacle(StrEnum):
     BUSY = "busy"
     """A peer holds the lease."""
     HELD = "held"
-    """A claim may be in flight, or a denial is being checked."""
+    """A claim may be in flight."""
+    IN_DOUBT = "in_doubt"
+    """Akoya denied the token, and the fleet looks for a newer one."""
     QUARANTINED = "quarantined"
     BACKING_OFF = "backing_off"
     STORE_AWAY = "store_away"
@@ -37,11 +39,6 @@ class Obstacle(StrEnum):
     REPLAYING = "replaying"
     """The sidecar has just started: what its spool holds goes to the store before any claim."""
     DRAINING = "draining"
-
-    @property
-    def is_brief(self) -> bool:
-        """Whether a peer may lift it within the patience of a caller."""
-        return self in (Obstacle.BUSY, Obstacle.HELD, Obstacle.QUARANTINED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +63,15 @@ class Postponed:
     Attributes:
         retry_in_s: When asking again may help.
         failure: What Akoya said, where it was asked.
+        age_s: How long a doubt or a quarantine has lasted; how long ago a hold was last kept.
+        is_cut_short: The caller's wait ended first: nothing is known of what it waited for.
     """
 
     obstacle: Obstacle
     retry_in_s: float
     failure: TokenFailure | None = None
+    age_s: float = 0.0
+    is_cut_short: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

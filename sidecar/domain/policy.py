@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from sidecar.domain.bounds import LONGEST_WAIT_S
 from sidecar.domain.events import LossCause
 from sidecar.domain.failure import FailureReason
 from sidecar.domain.record import GrantId, GrantRecord
@@ -35,8 +36,9 @@ class ProtocolTimes:
     owner_retry_pauses_s: tuple[float, ...] = (0.1, 0.5, 2.0)
     backoff_first_s: float = 0.2
     backoff_limit_s: float = 60.0
-    unknown_backoff_limit_s: float = 600.0
+    unknown_backoff_limit_s: float = LONGEST_WAIT_S
     rate_limit_least_s: float = 1.0
+    override_every_s: float = 30.0
     commit_retry_first_s: float = 0.05
     commit_retry_limit_s: float = 2.0
     peer_poll_first_s: float = 0.1
@@ -164,6 +166,14 @@ def horizon(
     usable_until_ms = expires_at_ms - int(margin_s * 1000)
     refresh_at_ms = expires_at_ms - int(lead_s * 1000) if policy.is_ahead else usable_until_ms
     return Horizon(refresh_at_ms=min(refresh_at_ms, usable_until_ms), expires_at_ms=usable_until_ms)
+
+
+def believed_expiry_ms(*, expires_at_ms: int, committed_at_ms: int, policy: RefreshPolicy) -> int:
+    """Return until when a stored token is trusted: `max_age_s` after its commit at most.
+
+    The version that wrote the record may have had another bound, or none.
+    """
+    return min(expires_at_ms, committed_at_ms + policy.max_age_s * 1000)
 
 
 def lead(*, life_s: float, jitter: float, policy: RefreshPolicy) -> float:

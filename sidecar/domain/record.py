@@ -155,6 +155,7 @@ class GrantRecord:
             (or obtained or imported); empty after a replay.
         quarantine_until_ms: No claim before this instant, since the store may have lost writes.
         not_before_ms: Backoff after a failure.
+        overridden_at_ms: When an operator's order last skipped the backoff.
         failures: Failures in a row.
         last_error: The last failed token request.
         committed_at_ms: When this generation was committed.
@@ -178,6 +179,7 @@ class GrantRecord:
     committed_run_id: RunId | None = None
     quarantine_until_ms: int = 0
     not_before_ms: int = 0
+    overridden_at_ms: int = 0
     failures: int = 0
     last_error: LastError | None = None
     committed_at_ms: int = 0

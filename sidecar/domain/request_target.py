@@ -37,10 +37,11 @@ _PROVIDER_MAX_LENGTH: Final = 128
 _PROVIDER_CHARACTERS: Final = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
 )
+_ESCAPED_SLASH: Final = "%2f"
 _HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 _DELETE: Final = 0x7F
 _SPACE: Final = 0x20
-_UNSAFE_OCTETS: Final = frozenset({ord("/"), ord("\\"), _DELETE}) | frozenset(range(_SPACE))
+_UNSAFE_OCTETS: Final = frozenset({ord("\\"), _DELETE}) | frozenset(range(_SPACE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ def parse_target(raw: str) -> Target | Refused:
         or not _is_plain(raw)
         or not _is_unambiguous(path)
         or not is_provider(segments[3])
+        or _ESCAPED_SLASH in f"{segments[1]} {segments[2]}".lower()
     ):
         return _PATH_INVALID
     product = segments[1]
@@ -102,14 +104,20 @@ def _is_plain(raw: str) -> bool:
 
 
 def _is_unambiguous(path: str) -> bool:
-    """Whether no hop could resolve the path to another one: no dot segments, no hidden slashes."""
+    """Whether no hop could resolve the path to another product, provider, or parent.
+
+    An id behind the provider may hold a slash, which SDKs escape; a hop that takes it for one of
+    the path's own must not find a dot segment or an empty one.
+    """
     if "//" in path or "\\" in path:
         return False
     if "%" not in path:
         return "/." not in path or not _has_dot_segment(path)
-    return _has_only_safe_escapes(path) and not _has_dot_segment(
-        path.replace("%2e", ".").replace("%2E", ".")
-    )
+    if not _has_only_safe_escapes(path):
+        return False
+    read = path.replace("%2e", ".").replace("%2E", ".")
+    read = read.replace(_ESCAPED_SLASH, "/").replace("%2F", "/")
+    return "//" not in read and not _has_dot_segment(read)
 
 
 def _has_dot_segment(path: str) -> bool:

@@ -8,8 +8,11 @@ repeated.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
+
+from sidecar.domain.bounds import bounded_wait_s
 
 RETRIED_STATUSES: Final = frozenset({408, 429}) | frozenset(range(500, 600))
 
@@ -125,11 +128,17 @@ def decide_retry(
 
 
 def parse_retry_after(value: bytes, *, now_s: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` asks for at `now_s` (epoch), or ``None``."""
+    """Return the seconds that a ``Retry-After`` asks for at `now_s` (epoch), or ``None``.
+
+    They are bounded by `LONGEST_WAIT_S`; what the client reads is not touched.
+    """
     text = value.decode("ascii", "replace").strip()
     if text.isdecimal():
-        return float(text)
+        return bounded_wait_s(float(text))
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+        until = parsedate_to_datetime(text)
+        if until.tzinfo is None:  # "-0000": the hour is UTC's, and not that of this machine
+            until = until.replace(tzinfo=UTC)
+        return bounded_wait_s(until.timestamp() - now_s)
     except (ValueError, OverflowError):
         return None

@@ -7,12 +7,13 @@ claimed, the lease decides. Does not know where the schedule is kept, nor who lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sidecar.domain import policy
 from sidecar.domain.policy import ProtocolTimes, RefreshAhead, RefreshPolicy
 from sidecar.domain.record import GrantId, GrantRecord, GrantState
+from sidecar.domain.transitions_claim import bounded
 
 SHARDS: Final = 16
 """Into so many parts the schedule is cut, so that no key of the store holds all grants."""
@@ -97,10 +98,22 @@ class Schedule:
         """Whether a grant counts as in use, by its last use that was told."""
         return now_ms - used_at_ms <= self.use_counts_s * 1000
 
-    def prospect(self, grant: GrantId, record: GrantRecord) -> Prospect:
-        """Return when the grant is due next, in use or idle."""
+    def prospect(self, grant: GrantId, record: GrantRecord, *, now_ms: int) -> Prospect:
+        """Return when the grant is due next, in use or idle.
+
+        Instants of another clock (`bounds`) do not count: the claim that follows corrects them.
+        """
         if record.state.is_dead or not self.policy.is_ahead:
             return _NEVER
+        if bounded(record, now_ms) != record:
+            record = replace(
+                record,
+                lease_until_ms=0,
+                hold_until_ms=0,
+                quarantine_until_ms=0,
+                not_before_ms=0,
+                committed_at_ms=0,
+            )
         if record.state in UNANSWERED:
             # Whoever claimed should have ended it by then; if not, somebody else probes or settles.
             over_ms = max(record.hold_until_ms, record.quarantine_until_ms)
@@ -118,15 +131,20 @@ class Schedule:
         self, grant: GrantId, record: GrantRecord, *, is_used: bool, now_ms: int
     ) -> DueVerdict:
         """Tell what is to be done about a grant that somebody looks at."""
-        prospect = self.prospect(grant, record)
+        prospect = self.prospect(grant, record, now_ms=now_ms)
         at_ms = prospect.if_used_ms if is_used else prospect.if_idle_ms
         if at_ms is None:
             return NotDue()
         return DueNow() if at_ms <= now_ms else DueLater(at_ms=at_ms)
 
     def _refresh_at_ms(self, grant: GrantId, record: GrantRecord) -> int:
-        return policy.horizon(
+        expires_at_ms = policy.believed_expiry_ms(
             expires_at_ms=record.pair.expires_at_ms,
+            committed_at_ms=record.committed_at_ms,
+            policy=self.policy,
+        )
+        return policy.horizon(
+            expires_at_ms=expires_at_ms,
             committed_at_ms=record.committed_at_ms,
             jitter=policy.grant_jitter(grant),
             policy=self.policy,

@@ -44,6 +44,7 @@ class AnswerReceived:
         position: The position that was claimed; for an exchange, generation -1 of the new consent.
         consent: The consent the pair in the answer will belong to.
         sealed_key: Envelope of (user, provider).
+        sent_at_ms: When the request was sent (store clock); 0: an earlier version did not note it.
     """
 
     grant: GrantId
@@ -52,6 +53,7 @@ class AnswerReceived:
     consent: Consent
     sealed_key: bytes
     sealed_answer: bytes
+    sent_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,14 @@ class ClusterNodes:
     login: Login = field(default_factory=Login)
 
 
+SSL_PARAMETERS: Final = frozenset(
+    {"ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname"}
+)
+"""Of one server: a client certificate; and two that cannot weaken what is always checked."""
+LOGIN_PARAMETERS: Final = frozenset(
+    {"username", "password", "sentinel_username", "sentinel_password"}
+)
+
 StoreAddress = OneServer | SentinelService | ClusterNodes
 
 
@@ -92,6 +100,30 @@ def parse_store_address(text: str) -> StoreAddress:
     return _server(url, text)
 
 
+def is_same_store(first: str, second: str) -> bool:
+    """Whether two URLs that can be parsed differ at most in how a client logs in."""
+    return _without_login(first) == _without_login(second)
+
+
+def is_over_tls(text: str) -> bool:
+    """Whether a URL that can be parsed asks for TLS."""
+    return text.startswith("rediss")
+
+
+def own_certificate_files(text: str) -> tuple[str, ...]:
+    """Return the files by which a URL that can be parsed has a client name itself."""
+    given = parse_qs(urlsplit(text).query)
+    names = ("ssl_certfile", "ssl_keyfile")
+    return tuple(given[name][0] for name in names if name in given)
+
+
+def _without_login(text: str) -> tuple[object, ...]:
+    url = urlsplit(text)
+    given = parse_qs(url.query, keep_blank_values=True)
+    rest = sorted((name, values) for name, values in given.items() if name not in LOGIN_PARAMETERS)
+    return url.scheme, url.netloc.rpartition("@")[2], url.path, rest
+
+
 def _server(url: SplitResult, text: str) -> OneServer:
     if url.scheme == "unix":
         if not url.path.startswith("/"):
@@ -103,6 +135,11 @@ def _server(url: SplitResult, text: str) -> OneServer:
         has_host = False
     if not has_host or not _is_database(url.path.strip("/")):
         raise ValueError("must be redis://host:port/number or rediss://host:port/number")
+    given = parse_qs(url.query, keep_blank_values=True)
+    if any(name.startswith("ssl_") and name not in SSL_PARAMETERS for name in given):
+        raise ValueError(
+            "has a parameter for TLS that is not supported; trust an authority with SIDECAR_CA_FILE"
+        )
     return OneServer(url=text)
 
 

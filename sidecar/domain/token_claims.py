@@ -14,21 +14,15 @@ import re
 from dataclasses import dataclass
 from typing import Final, cast
 
+from sidecar.domain.bounds import EARLIEST_INSTANT_S, LATEST_INSTANT_S, LONGEST_TOLD_LIFE_S
 from sidecar.domain.policy import DEFAULT_LIFE_S
-
-EARLIEST_INSTANT_S: Final = 1_000_000_000
-"""September 2001. An instant before it is no instant of a live token."""
-
-LATEST_INSTANT_S: Final = 10_000_000_000
-"""Year 2286: refuses instants in milliseconds, which would make a consent newer than any other."""
-
-LONGEST_TOLD_LIFE_S: Final = 10 * 366 * 86_400
-"""A told life beyond ten years is a mistake of the teller and is not believed."""
 
 MAX_CLAIM_CHARS: Final = 255
 
 _DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SEGMENTS_OF_A_JWT: Final = 3
+_ROUNDING_S: Final = 1
+"""``iat`` and ``Date`` are whole seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +44,19 @@ class IdTokenClaims:
     akoya_grant_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuerMoment:
+    """When an answer was made, as far as it can be told without a clock of ours.
+
+    Attributes:
+        date_s: Its ``Date``, on the clock of the IdP (epoch).
+        took_s: Time from the sending of the request to the reading of the answer, or more.
+    """
+
+    date_s: int
+    took_s: float
+
+
 def read_claims(id_token: str) -> IdTokenClaims:
     """Return what the token says of itself; of a token that is no JWT: nothing, never an error."""
     payload = _payload(id_token)
@@ -65,17 +72,39 @@ def read_claims(id_token: str) -> IdTokenClaims:
     )
 
 
-def trusted_life_s(claims: IdTokenClaims, *, expires_in: object, max_age_s: int) -> int:
-    """Return how long to trust an id_token, counted from its answer.
+def trusted_life_s(
+    claims: IdTokenClaims, *, expires_in: object, max_age_s: int, moment: IssuerMoment | None = None
+) -> int:
+    """Return how long to trust an id_token, counted from when its request was sent.
+
+    The token was issued after that, or before it where the IdP had kept it; so what is returned
+    ends no later than the token does, on whatever clock, however late the answer was read.
 
     Args:
         claims: Of the token; its own life wins, as both instants are of the IdP's clock.
         expires_in: The answer's member, as it came. With some IdPs it speaks of the access token,
             so it is only the second choice.
-        max_age_s: Upper bound, whatever anybody says.
+        max_age_s: Upper bound, whatever the others say.
+        moment: When the IdP answered, by its own clock; ``None``: unknown.
     """
-    life_s = claims.life_s or read_seconds(expires_in) or DEFAULT_LIFE_S
+    life_s = claims.life_s - age_when_asked_s(claims, moment)
+    if not life_s and moment is not None:  # it tells only when it ends
+        life_s = max(0, claims.expires_at_s - moment.date_s)
+    life_s = life_s or read_seconds(expires_in) or DEFAULT_LIFE_S
     return min(life_s, max_age_s)
+
+
+def age_when_asked_s(claims: IdTokenClaims, moment: IssuerMoment | None) -> int:
+    """Return how old an id_token was when it was asked for; 0 unless the IdP's own clock shows it.
+
+    An IdP may hand out a token that it issued for an earlier request. That is known where the token
+    is older than the whole exchange took; the age then counts up to the answer, which errs on the
+    early side. A date outside the token's life is of another clock and is not believed.
+    """
+    if moment is None or not claims.life_s or moment.date_s >= claims.expires_at_s:
+        return 0
+    age_s = moment.date_s - claims.issued_at_s
+    return age_s if age_s > moment.took_s + _ROUNDING_S else 0
 
 
 def read_seconds(value: object) -> int:

@@ -13,9 +13,17 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from sidecar.domain.answer_reading import ErrorMembers, is_page, read_error, read_tokens
+from sidecar.domain.bounds import bounded_wait_s
 from sidecar.domain.failure import DISPOSITIONS, Disposition, FailureReason, Operation
 from sidecar.domain.secret import Secret
-from sidecar.domain.token_claims import IdTokenClaims, read_claims, read_text, trusted_life_s
+from sidecar.domain.token_claims import (
+    IdTokenClaims,
+    IssuerMoment,
+    age_when_asked_s,
+    read_claims,
+    read_text,
+    trusted_life_s,
+)
 from sidecar.domain.token_refusals import reason_of, showable_description, showable_error
 from sidecar.domain.tokens import TokenFailure, TokenPair
 from sidecar.domain.wire import Answered, Broken, NotSent, TokenReply
@@ -47,6 +55,7 @@ class PairKept:
     issued_at_s: int = 0
     subject: str = ""
     akoya_grant_id: str = ""
+    age_s: int = 0
 
     def paired_with(self, refresh_token: Secret) -> TokenPair:
         """Return the next generation's pair: the new bearer, and the token that was sent."""
@@ -57,6 +66,7 @@ class PairKept:
             issued_at_s=self.issued_at_s,
             subject=self.subject,
             akoya_grant_id=self.akoya_grant_id,
+            age_s=self.age_s,
         )
 
 
@@ -85,6 +95,7 @@ def read_reply(
     *,
     carried_token: bool = True,
     max_age_s: int = DEFAULT_MAX_AGE_S,
+    took_s: float = 0.0,
 ) -> Reading:
     """Return what `reply` means. Never raises, whatever the bytes.
 
@@ -94,6 +105,7 @@ def read_reply(
         carried_token: The request held a refresh token, so that an answer that says otherwise
             speaks of the token and not of a bug here.
         max_age_s: Upper bound of the life of an id_token.
+        took_s: Time from the sending of the request to now.
     """
     match reply:
         case NotSent():
@@ -107,7 +119,8 @@ def read_reply(
                 reading = None
             return reading or _failed(operation, FailureReason.ANSWER_LOST, status=status)
         case Answered(status=status) if _is_success(status):
-            return _read_success(operation, reply, max_age_s=max_age_s)
+            moment = IssuerMoment(date_s=reply.date_s, took_s=took_s) if reply.date_s else None
+            return _read_success(operation, reply, max_age_s=max_age_s, moment=moment)
         case Answered():
             return _read_refusal(operation, reply, carried_token=carried_token)
         case _:
@@ -156,13 +169,17 @@ def _is_success(status: int) -> bool:
     return 200 <= status < 300  # noqa: PLR2004 - the class of HTTP's successes
 
 
-def _read_success(operation: Operation, answer: Answered, *, max_age_s: int) -> Reading:
+def _read_success(
+    operation: Operation, answer: Answered, *, max_age_s: int, moment: IssuerMoment | None
+) -> Reading:
     """Judge a whole 2xx. A page for people came from a gateway that kept the request from Akoya."""
     is_foreign = is_page(answer.body, answer.content_type)
     if operation is Operation.REVOKE:
         # RFC 7009: the body says nothing; but a page is no answer of the token service.
         return _refused(operation, FailureReason.UNKNOWN, answer) if is_foreign else RevokeDone()
-    reading = _read_pair(operation, answer.body, is_complete=True, max_age_s=max_age_s)
+    reading = _read_pair(
+        operation, answer.body, is_complete=True, max_age_s=max_age_s, moment=moment
+    )
     if reading is not None:
         return reading
     return _refused(
@@ -174,12 +191,20 @@ def _read_success(operation: Operation, answer: Answered, *, max_age_s: int) -> 
 
 
 def _read_pair(
-    operation: Operation, body: bytes, *, is_complete: bool, max_age_s: int
+    operation: Operation,
+    body: bytes,
+    *,
+    is_complete: bool,
+    max_age_s: int,
+    moment: IssuerMoment | None = None,
 ) -> PairRead | PairKept | None:
     members = read_tokens(body)
     bearer = members.id_token
     claims = IdTokenClaims() if bearer is None else read_claims(bearer.reveal())
-    life_s = trusted_life_s(claims, expires_in=members.expires_in, max_age_s=max_age_s)
+    life_s = trusted_life_s(
+        claims, expires_in=members.expires_in, max_age_s=max_age_s, moment=moment
+    )
+    age_s = age_when_asked_s(claims, moment)
     grant_id = claims.akoya_grant_id or read_text(members.grant_id)
     if members.refresh_token is not None:
         pair = TokenPair(
@@ -189,6 +214,7 @@ def _read_pair(
             issued_at_s=claims.issued_at_s,
             subject=claims.subject,
             akoya_grant_id=grant_id,
+            age_s=age_s,
         )
         return PairRead(pair=pair, is_salvaged=not (is_complete and members.is_whole))
     if bearer is None or not members.is_whole or operation is not Operation.REFRESH:
@@ -199,6 +225,7 @@ def _read_pair(
         issued_at_s=claims.issued_at_s,
         subject=claims.subject,
         akoya_grant_id=grant_id,
+        age_s=age_s,
     )
 
 
@@ -230,7 +257,7 @@ def _refused(
         akoya_status=answer.status,
         akoya_error=showable_error(told),
         akoya_error_description=showable_description(told),
-        retry_after_s=answer.retry_after_s,
+        retry_after_s=bounded_wait_s(answer.retry_after_s),
         disposition=disposition or DISPOSITIONS[reason],
     )
 

@@ -20,7 +20,9 @@ class TokenPair:
     Attributes:
         id_token: The bearer of data calls; ``None`` where only the refresh token could be saved.
         refresh_token: The single-use successor.
-        life_s: How long the id_token is good for, counted from the answer; 0: not at all.
+        life_s: How long the id_token is good for, counted from when it was asked for; 0: not at
+            all.
+        age_s: How old it was by then, where the IdP had issued it for an earlier request.
         issued_at_s: ``iat`` of the id_token (the IdP's clock), or 0.
         subject: ``sub`` of the id_token, or ``""``.
         akoya_grant_id: ``grant_id`` of the id_token, or ``""``.
@@ -32,6 +34,7 @@ class TokenPair:
     issued_at_s: int = 0
     subject: str = ""
     akoya_grant_id: str = ""
+    age_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,7 @@ class TokenFailure:
         akoya_status: HTTP status of Akoya's answer, or ``None`` where none came.
         akoya_error: ``error`` of the answer, at most 64 characters of RFC 6749's set, or ``""``.
         akoya_error_description: Its description, only where it is one of the documented texts.
-        retry_after_s: What ``Retry-After`` asked for, or ``None``.
+        retry_after_s: What ``Retry-After`` asked for, within `domain.bounds`, or ``None``.
     """
 
     operation: Operation
@@ -103,11 +106,17 @@ class TokenFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefused:
-    """No bearer now: ``grant_unknown``, ``reauth_required`` or ``token_unavailable``."""
+    """No bearer now: ``grant_unknown``, ``reauth_required`` or ``token_unavailable``.
+
+    Attributes:
+        retry_after_s: How long what stands in the way is known to last.
+        is_cut_short: The call had no patience left, and nothing is known of what it waited for.
+    """
 
     grant: GrantId
     reason: ProblemReason
     retry_after_s: float | None = None
+    is_cut_short: bool = False
 
 
 TokenLookup = TokenFound | TokenRefused

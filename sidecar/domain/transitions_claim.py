@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sidecar.domain.bounds import LONGEST_WAIT_MS, bounded_until_ms, is_running
 from sidecar.domain.commands import (
     Acquire,
     AcquireVerdict,
@@ -28,6 +29,7 @@ from sidecar.domain.commands import (
     Busy,
     Dead,
     Done,
+    Doubted,
     Fresh,
     HealingOver,
     Held,
@@ -84,12 +86,15 @@ def acquire(
         if met is None or met.run_id != moment.run_id:
             return record, NewIncarnation(run_id=moment.run_id)
         record = _enter_incarnation(record, moment, met.met_at_ms + command.quarantine_ms)
-    refusal = _refusal(record, moment.now_ms)
+    record = bounded(record, moment.now_ms)
+    refusal = refusal_of(record, moment.now_ms, override_every_ms=command.override_every_ms)
     if refusal is not None:
         return record, refusal
     is_probe = record.state is GrantState.SENDING or record.is_probe
     if is_probe and not (command.may_probe or _may_go_on(record, command)):
         return record, ProbeWithheld()
+    if record.not_before_ms > moment.now_ms:  # an order, which may: once, and not twice at once
+        record = replace(record, not_before_ms=0, overridden_at_ms=moment.now_ms)
     leased = _leased(record, command, moment)
     return leased, Leased(record=leased)
 
@@ -98,6 +103,23 @@ def _may_go_on(record: GrantRecord, command: Acquire) -> bool:
     """Whether the caller gave back the claim of a process that it knows to be dead."""
     is_given_back = record.state is GrantState.ACTIVE
     return command.may_go_on and is_given_back and record.replica_id == command.replica_id
+
+
+def bounded(record: GrantRecord, now_ms: int) -> GrantRecord:
+    """Return the record with no instant further ahead than this protocol puts one.
+
+    Another version may have written one, or the store's clock may have stepped back since. It is
+    the record that is corrected, so that the wait has an end.
+    """
+    return replace(
+        record,
+        lease_until_ms=bounded_until_ms(record.lease_until_ms, now_ms=now_ms),
+        hold_until_ms=bounded_until_ms(record.hold_until_ms, now_ms=now_ms),
+        quarantine_until_ms=bounded_until_ms(record.quarantine_until_ms, now_ms=now_ms),
+        not_before_ms=bounded_until_ms(record.not_before_ms, now_ms=now_ms),
+        changed_at_ms=min(record.changed_at_ms, now_ms),
+        committed_at_ms=min(record.committed_at_ms, now_ms),
+    )
 
 
 def _is_replaced(record: GrantRecord, known: Position) -> bool:
@@ -122,22 +144,34 @@ def _enter_incarnation(
     )
 
 
-def _refusal(
-    record: GrantRecord, now_ms: int
-) -> Quarantined | Held | HealingOver | BackingOff | Busy | None:
+def refusal_of(
+    record: GrantRecord, now_ms: int, *, override_every_ms: int = 0
+) -> Quarantined | Held | Doubted | HealingOver | BackingOff | Busy | None:
+    """Return what keeps a live, `bounded` record from being leased now; ``None``: nothing does."""
     if record.quarantine_until_ms > now_ms:
         return Quarantined(until_ms=record.quarantine_until_ms)
     if record.state is GrantState.IN_DOUBT:
         if record.hold_until_ms > now_ms:
-            return Held(until_ms=record.hold_until_ms)
+            return Doubted(until_ms=record.hold_until_ms, since_ms=record.changed_at_ms)
         return HealingOver(record=record)
-    if record.not_before_ms > now_ms:
-        return BackingOff(until_ms=record.not_before_ms)
+    backoff_end_ms = _backoff_end_ms(record, override_every_ms, now_ms)
+    if backoff_end_ms > now_ms:
+        return BackingOff(until_ms=backoff_end_ms)
     if record.state is GrantState.LEASED and record.lease_until_ms > now_ms:
         return Busy(until_ms=record.lease_until_ms)
     if record.state is GrantState.SENDING and record.hold_until_ms > now_ms:
         return Held(until_ms=record.hold_until_ms)
     return None
+
+
+def _backoff_end_ms(record: GrantRecord, every_ms: int, now_ms: int) -> int:
+    """Return from when the caller need not wait for the backoff; an order may come sooner."""
+    if not every_ms:
+        return record.not_before_ms
+    next_ms = record.overridden_at_ms + every_ms
+    if not is_running(next_ms, now_ms=now_ms, longest_ms=every_ms):
+        return 0
+    return min(record.not_before_ms, next_ms)
 
 
 def _leased(record: GrantRecord, command: Acquire | AdoptOrphan, moment: Moment) -> GrantRecord:
@@ -210,13 +244,14 @@ def release(
         return record, Refused()
     taken_back = command.is_unspent and record.state is GrantState.SENDING
     error = command.error
+    backoff_ms = min(command.backoff_ms, LONGEST_WAIT_MS)
     released = replace(
         without_claim(record),
         state=GrantState.ACTIVE,
         is_probe=record.is_probe,
         replica_id=record.replica_id if command.is_orphan else None,
         marks=record.marks - 1 if taken_back else record.marks,
-        not_before_ms=moment.now_ms + command.backoff_ms if command.backoff_ms > 0 else 0,
+        not_before_ms=moment.now_ms + backoff_ms if backoff_ms > 0 else 0,
         failures=0 if error is None else record.failures + 1,
         last_error=record.last_error if error is None else stamped(error, moment),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sidecar.domain.bounds import is_running
 from sidecar.domain.commands import (
     CoolDown,
     Cooling,
@@ -33,7 +34,7 @@ def cool_down(
         return None, Missing()
     if record.pair.consent.id != command.consent_id:
         return record, Refused()
-    if record.cool_until_ms > moment.now_ms:
+    if is_running(record.cool_until_ms, now_ms=moment.now_ms, longest_ms=command.limit_ms):
         return record, Cooling(until_ms=record.cool_until_ms)
     doubled_ms = command.base_ms << min(record.cool_count, MOST_DOUBLINGS)
     until_ms = moment.now_ms + min(command.limit_ms, doubled_ms)

@@ -27,7 +27,7 @@ from sidecar.domain.commands import (
     Superseded,
 )
 from sidecar.domain.record import Consent, GrantRecord, GrantState, StoredPair
-from sidecar.domain.transitions_claim import without_claim
+from sidecar.domain.transitions_claim import bounded, without_claim
 
 BEFORE_FIRST_PAIR: Final = -1
 """The generation of a tombstone whose consent never brought a pair to the store."""
@@ -45,9 +45,10 @@ def begin_revocation(
         if ordered.order < stands.order:
             return record, Superseded()
         return _begun(_tombstone(ordered, record.pair.sealed_key, moment), moment)
+    if record.state is GrantState.REVOKED:
+        return record, AlreadyRevoked()
+    record = bounded(record, moment.now_ms)
     match record.state:
-        case GrantState.REVOKED:
-            return record, AlreadyRevoked()
         case GrantState.REVOKING:
             return _begun(record, moment)
         case GrantState.SENDING:  # its successor may still come: its owner and its hold are kept
@@ -107,6 +108,7 @@ def purge(
         return None, Missing()
     if record.state is not GrantState.REVOKED:
         return record, NotPurged(state=record.state, wait_ms=0)
+    record = bounded(record, moment.now_ms)
     wait_ms = record.changed_at_ms + command.min_age_ms - moment.now_ms
     if wait_ms > 0:
         return record, NotPurged(state=record.state, wait_ms=wait_ms)

@@ -47,12 +47,14 @@ class Answered:
     Attributes:
         retry_after_s: ``Retry-After`` in seconds, or ``None``.
         content_type: Media type without parameters, lower case, or ``""``.
+        date_s: ``Date`` of the answer, on the token service's clock (epoch), or 0.
     """
 
     status: int
     body: bytes = field(repr=False)
     content_type: str = ""
     retry_after_s: float | None = None
+    date_s: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

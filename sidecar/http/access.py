@@ -21,6 +21,10 @@ class AccessKeys:
     __slots__ = ("_digests",)
 
     def __init__(self, *, keys: Mapping[str, Secret]) -> None:
+        self.replace(keys)
+
+    def replace(self, keys: Mapping[str, Secret]) -> None:
+        """Know these keys, and no others, from the next request on."""
         self._digests = tuple((name, _digest(key)) for name, key in keys.items())
 
     def __bool__(self) -> bool:

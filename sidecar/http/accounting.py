@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import final
 
+from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.events import RequestCompleted, RequestOutcome
 from sidecar.domain.record import GrantId
 from sidecar.domain.request_target import OTHER_PRODUCT
 from sidecar.domain.tokens import ProblemReason
+from sidecar.domain.upstream_failures import UpstreamCause
 
 CLIENT_GONE_STATUS = 499
 """Told where the client left before a status was known, as nginx does."""
@@ -24,9 +26,11 @@ class Account:
     __slots__ = (
         "bytes_in",
         "bytes_out",
+        "cause",
         "client",
         "grant",
         "interaction_id",
+        "limit",
         "method",
         "outcome",
         "product",
@@ -51,6 +55,8 @@ class Account:
         self.status = CLIENT_GONE_STATUS
         self.outcome = RequestOutcome.FAILED
         self.reason: ProblemReason | None = None
+        self.limit: SlotLimit | None = None
+        self.cause: UpstreamCause | None = None
         self.upstream_s = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -69,6 +75,8 @@ class Account:
             status=self.status,
             outcome=self.outcome,
             reason=self.reason,
+            limit=self.limit,
+            cause=self.cause,
             duration_s=now_s - self.started_at_s,
             upstream_duration_s=self.upstream_s,
             bytes_in=self.bytes_in,

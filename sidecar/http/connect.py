@@ -19,16 +19,19 @@ from sidecar.domain.connecting import (
     LINK_LIFE_S,
     read_authorize_answer,
 )
+from sidecar.domain.connection_table import ListenerName
+from sidecar.domain.descriptors import CONNECT_MOST
 from sidecar.domain.events import ConnectCompleted, ConnectOutcome, WorkFailed
+from sidecar.domain.pace import Pace
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.accounting import CLIENT_GONE_STATUS
 from sidecar.http.connect_pages import Page, departure_page, ending_page, link_page
-from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_problems import ControlReason, to_control_problem
 from sidecar.http.doorway import Doorway
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem
-from sidecar.http.proxy import describe_fault
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import UploadStopped
 from sidecar.ports import Clock, Entropy, Observer
@@ -46,6 +49,7 @@ COOKIE: Final = "__Host-connect"
 FORM_MAX_BYTES: Final = 4096
 MAX_PARAMETERS: Final = 16
 
+_PACE: Final = Pace(grace_s=10.0, bytes_per_s=500.0)
 _LINK: Final = re.compile(r"/connect/([0-9a-f]{32})")
 _CALLBACK: Final = "/callback"
 _RANDOM: Final = re.compile(r"[0-9a-f]{32}")
@@ -65,11 +69,13 @@ class ConnectOptions:
 
     Attributes:
         max_in_flight: Beyond it visits are turned away.
+        max_connections: Beyond it idle or slow connections go, or new ones are refused.
         client_silence_s: How long a browser may not go on with its form.
         client_keepalive_s: How long an unused connection is kept.
     """
 
     max_in_flight: int = 1000
+    max_connections: int = CONNECT_MOST
     max_header_bytes: int = 65536
     client_silence_s: float = 10.0
     client_keepalive_s: float = 75.0
@@ -109,13 +115,17 @@ class ConnectSite:
         self._doorway = Doorway(most=options.max_in_flight)
         server = ProxyServer(
             self._handle,
+            listener=ListenerName.CONNECT,
+            observer=ports.observer,
             refuse_malformed=self._refuse_malformed,
             report_fault=self._report_fault,
             limits=ConnectionLimits(
-                keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
+                keepalive_s=options.client_keepalive_s,
+                max_header_bytes=options.max_header_bytes,
+                most=options.max_connections,
             ),
         )
-        self.runner = web.ServerRunner(server)
+        self.runner = runner_of(server)
 
     def drain(self) -> None:
         """Turn new visits away from now on, and close each connection after its answer."""
@@ -177,8 +187,12 @@ class ConnectSite:
                 return self._end(visit, ending)
 
     async def _begin(self, visit: _Visit, ticket: Secret) -> Page:
-        proof = await self._proof(visit.request)
-        match await self._desk.begin(ticket, _browser(visit.request), proof):
+        browser = _browser(visit.request)
+        # Without its cookie a form is refused whatever it says: it need not be read.
+        proof = None if browser is None else await self._proof(visit.request)
+        if self._doorway.is_crowded:
+            return self._end(visit, _TURNED_AWAY)
+        match await self._desk.begin(ticket, browser, proof):
             case Begun() as begun:
                 visit.ending = Ending(
                     outcome=ConnectOutcome.BEGUN, grant=begun.grant, provider=begun.provider
@@ -205,9 +219,11 @@ class ConnectSite:
             length=request.content_length,
             limit_bytes=FORM_MAX_BYTES,
             silence_s=self._options.client_silence_s,
+            pace=_PACE,
         )
         try:
-            form = await body.take_whole(keep_bytes=FORM_MAX_BYTES)
+            with self._doorway.aside():
+                form = await body.take_whole(keep_bytes=FORM_MAX_BYTES)
         except UploadStopped:
             return None
         proof = _parameters((form or b"").decode("ascii", "replace")).get("proof")

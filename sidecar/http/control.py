@@ -8,27 +8,40 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final, final
 
 from aiohttp import web
 
+from sidecar.domain.connection_table import ListenerName
+from sidecar.domain.descriptors import CONTROL_MOST
 from sidecar.domain.events import ControlCompleted, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
-from sidecar.domain.record import GrantId
+from sidecar.domain.pace import Pace
+from sidecar.domain.record import GrantId, GrantKey
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason
 from sidecar.domain.tracing import parse_traceparent
+from sidecar.domain.waiting import retry_after_s
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import CLIENT_GONE_STATUS
-from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed
+from sidecar.http.bulkhead import Bulkhead
+from sidecar.http.connections import ConnectionLimits, ProxyServer, may_be_followed, runner_of
 from sidecar.http.control_answers import Answer
 from sidecar.http.control_calls import Asked, ConsentPage, ControlCalls, Desks
 from sidecar.http.control_problems import PAGE_CHALLENGE, ControlReason, to_control_problem
-from sidecar.http.control_routes import NoSuchMethod, NoSuchPath, Route, Routed, find_route
+from sidecar.http.control_routes import (
+    NoSuchMethod,
+    NoSuchPath,
+    Route,
+    Routed,
+    find_route,
+    parse_key,
+)
 from sidecar.http.doorway import Doorway
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem
-from sidecar.http.proxy import describe_fault
 from sidecar.http.reply import CONTINUE
 from sidecar.http.request_body import RequestBody
 from sidecar.http.status_answers import HTML_TYPE, PAGE_HEADERS, PageAnswer
@@ -42,10 +55,12 @@ MAX_BODY_BYTES: Final = 65536
 SERVER_NAME: Final = "akoya-sidecar"
 PAGE_PATH: Final = "/"
 
+_PACE: Final = Pace(grace_s=10.0, bytes_per_s=1000.0)
 _JSON: Final = "application/json"
 _UTF_8: Final = frozenset({"utf-8", "utf8", None})
 _BEARER: Final = "bearer"
 _BASIC: Final = "basic"
+_UNAVAILABLE: Final = 503
 _READING: Final = frozenset({"GET", "HEAD"})
 _CALL: Final = "control.request"
 
@@ -58,6 +73,7 @@ class ControlOptions:
         control_keys: Keys by the name of who has them; never none.
         max_age_s: Upper bound on the trusted life of an imported id_token.
         max_in_flight: Beyond it calls are refused.
+        max_connections: Beyond it idle or slow connections go, or new ones are refused.
         client_silence_s: How long a client may not go on with its body.
         client_keepalive_s: How long an unused connection of a client is kept.
     """
@@ -66,6 +82,7 @@ class ControlOptions:
     consent_page: ConsentPage
     max_age_s: int
     max_in_flight: int = 1000
+    max_connections: int = CONTROL_MOST
     max_header_bytes: int = 65536
     client_silence_s: float = 30.0
     client_keepalive_s: float = 75.0
@@ -117,15 +134,24 @@ class ControlApi:
             max_age_s=options.max_age_s,
         )
         self._doorway = Doorway(most=options.max_in_flight)
+        self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
         server = ProxyServer(
             self._handle,
+            listener=ListenerName.CONTROL,
+            observer=ports.observer,
             refuse_malformed=self._refuse_malformed,
             report_fault=self._report_fault,
             limits=ConnectionLimits(
-                keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
+                keepalive_s=options.client_keepalive_s,
+                max_header_bytes=options.max_header_bytes,
+                most=options.max_connections,
             ),
         )
-        self.runner = web.ServerRunner(server)
+        self.runner = runner_of(server)
+
+    def renew_keys(self, keys: Mapping[str, Secret]) -> None:
+        """Accept `keys` and no others, from the next call on each connection."""
+        self._keys.replace(keys)
 
     @property
     def in_flight(self) -> int:
@@ -197,7 +223,13 @@ class ControlApi:
             if isinstance(received, Problem):
                 return received
             body = received
-        answered = await self._calls.carry_out(Asked(routed=routed, query=query, body=body))
+        asked = Asked(routed=routed, query=query, body=body)
+        # Of all calls this one waits for a token; the others must not wait for its slots.
+        key = parse_key(routed) if routed.route is Route.REFRESH else None
+        with self._bulkhead.waiting(key) if isinstance(key, GrantKey) else nullcontext() as limit:
+            if limit is not None:
+                return to_control_problem(ControlReason.OVERLOADED)
+            answered = await self._calls.carry_out(asked)
         visit.grant = answered.grant
         return answered.answer
 
@@ -221,18 +253,25 @@ class ControlApi:
             length=request.content_length,
             limit_bytes=MAX_BODY_BYTES,
             silence_s=self._options.client_silence_s,
+            pace=_PACE,
         )
         try:
-            whole = await body.take_whole(keep_bytes=MAX_BODY_BYTES)
+            with self._doorway.aside():
+                whole = await body.take_whole(keep_bytes=MAX_BODY_BYTES)
         except UploadStopped:
             if body.refusal is None:
                 raise
             is_large = body.refusal.reason is ProblemReason.REQUEST_TOO_LARGE
             return too_large if is_large else to_control_problem(ControlReason.REQUEST_INVALID)
+        if self._doorway.is_crowded:
+            return to_control_problem(ControlReason.OVERLOADED)
         return too_large if whole is None else whole
 
     def _respond(self, visit: _Visit, answer: Answer | PageAnswer | Problem) -> web.StreamResponse:
         visit.status = answer.status
+        if isinstance(answer, Problem) and answer.status == _UNAVAILABLE and answer.retry_after_s:
+            wait_s = retry_after_s(answer.retry_after_s, self._ports.entropy.fraction())
+            answer = replace(answer, retry_after_s=wait_s)
         headers = {"Cache-Control": "no-store"}
         if isinstance(answer, Problem):
             answer = replace(answer, request_id=visit.request_id)

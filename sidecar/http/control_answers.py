@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
+from sidecar.domain.bounds import LATEST_INSTANT_S
 from sidecar.domain.connecting import LINK_LIFE_S
 from sidecar.domain.outcomes import ConsentSuperseded, ExchangeFailed, GrantGone, Postponed
 from sidecar.domain.record import GrantId, GrantKey
@@ -25,6 +26,8 @@ from sidecar.http.control_problems import (
     to_control_problem,
 )
 from sidecar.http.problems import Problem
+from sidecar.service.brake_calls import BrakeShown
+from sidecar.service.brake_desk import BrakeState, CountDiffers
 from sidecar.service.connects import LinkMade
 from sidecar.service.grant_answers import (
     ChangeAnswer,
@@ -50,6 +53,15 @@ ACCEPTED: Final = 202
 NO_CONTENT: Final = 204
 
 CODE_KEPT: Final = "Nothing was sent to Akoya: the same code can be tried again soon."
+STILL_COUNTING: Final = "This takes longer than a call waits: look at `GET /brake`, and ask again."
+BRAKE_HINTS: Final = {
+    BrakeState.OFF: "Nothing is held back.",
+    BrakeState.ON: "Find out why the tokens were refused, then release some grants, and see what "
+    "Akoya says to them; release all only if you know that the consents ended.",
+    BrakeState.TRIAL: "Some grants are let go. If more than half of them are denied, the brake is "
+    "pulled again; otherwise the usual limits apply.",
+    BrakeState.FREE: "All grants are let go: every denial is believed until then.",
+}
 STILL_RUNNING: Final = "This takes longer than a call waits; it goes on, and GET shows its end."
 
 
@@ -154,9 +166,45 @@ def after_revoke(answer: RevokeAnswer, *, key: GrantKey, grant: GrantId) -> Answ
             assert_never(answer)
 
 
-def after_release(answer: Postponed | None) -> Answer | Problem:
+def after_release(answer: CountDiffers | Postponed | StillRunning | None) -> Answer | Problem:
     """Answer `POST /brake/release`."""
-    return Answer(status=NO_CONTENT) if answer is None else postponed(answer)
+    match answer:
+        case None:
+            return Answer(status=NO_CONTENT)
+        case CountDiffers(held_back=held_back):
+            members = {"held_back": held_back}
+            return to_control_problem(ControlReason.COUNT_DIFFERS, members=members)
+        case Postponed():
+            return postponed(answer)
+        case StillRunning():
+            return to_control_problem(ControlReason.TOKEN_UNAVAILABLE, detail=STILL_COUNTING)
+        case _:
+            assert_never(answer)
+
+
+def after_brake(answer: BrakeShown | Postponed | StillRunning) -> Answer | Problem:
+    """Answer `GET /brake`; every member is always there."""
+    if isinstance(answer, Postponed):
+        return postponed(answer)
+    if isinstance(answer, StillRunning):
+        return _still_running()
+    view, held_back = answer
+    trial = None
+    if view.trial is not None:
+        limit, decided, denied = view.trial
+        trial = {"limit": limit, "decided": decided, "denied": denied}
+    document: dict[str, object] = {
+        "state": view.state.value,
+        "since": to_instant(view.since_ms),
+        "cause": view.cause or None,
+        "decided": view.decided,
+        "denied": view.denied,
+        "held_back": held_back,
+        "trial": trial,
+        "free_until": to_instant(view.free_until_ms),
+        "hint": BRAKE_HINTS[view.state],
+    }
+    return Answer(status=OK, document=document)
 
 
 def after_link(answer: LinkMade | Postponed) -> Answer | Problem:
@@ -214,8 +262,8 @@ def to_document(view: GrantView) -> dict[str, object]:
 
 
 def to_instant(at_ms: int) -> str | None:
-    """Return RFC 3339 in UTC, to the millisecond; ``None`` for 0."""
-    if not at_ms:
+    """Return RFC 3339 in UTC, to the millisecond; ``None`` for 0, and for what is no instant."""
+    if not 0 < at_ms < LATEST_INSTANT_S * 1000:
         return None
     at = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

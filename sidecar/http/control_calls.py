@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final, assert_never, final
 
 from sidecar.domain import grant_input
+from sidecar.domain.bounds import LARGEST_NUMBER
+from sidecar.domain.brake_trial import MOST_LIMIT, USUAL_LIMIT
 from sidecar.domain.caller import is_user
 from sidecar.domain.connecting import ConnectOrder, is_account
 from sidecar.domain.record import PUBLIC_STATES, GrantId, GrantKey
@@ -19,6 +21,7 @@ from sidecar.domain.token_requests import AuthorizeQuery, authorize_url
 from sidecar.http.control_answers import (
     OK,
     Answer,
+    after_brake,
     after_import,
     after_link,
     after_obtain,
@@ -34,11 +37,13 @@ from sidecar.http.control_inputs import (
     CONSENTED_AT_RULE,
     CURSOR_MAX,
     CURSOR_RULE,
+    EXPECTED_RULE,
     ID_TOKEN_RULE,
     PAGE_DEFAULT,
     PAGE_MAX,
     REDIRECT_RULE,
     REFRESH_TOKEN_RULE,
+    RELEASE_RULE,
     RETURN_RULE,
     STATE_RULE,
     STATES_RULE,
@@ -144,8 +149,10 @@ class ControlCalls:
                 return Answered(answer=self._tell(route, query))
             case Route.CONNECT_LINK:
                 return await self._connect_link(query, parse_object(asked.body))
+            case Route.BRAKE:
+                return await self._brake(query)
             case Route.RELEASE_BRAKE:
-                return await self._release_brake(query, parse_object(asked.body))
+                return await self._release_brake(query, asked.body)
             case (
                 Route.READ | Route.TAKE_OVER | Route.REVOKE | Route.REFRESH | Route.INVALIDATE
             ) as route:
@@ -177,6 +184,7 @@ class ControlCalls:
         if route is Route.TAKE_OVER:
             return await self._take_over(key, query=query, body=body)
         is_purge = route is Route.REVOKE and query.flag("purge")
+        is_urgent = route is Route.REFRESH and query.flag("override_backoff")
         errors = (*query.errors, *body.errors)
         if errors:
             return invalid(errors)
@@ -185,7 +193,7 @@ class ControlCalls:
                 answer = await (self._desk.purge(key) if is_purge else self._desk.revoke(key))
                 return after_revoke(answer, key=key, grant=self._desk.grant_id(key))
             case Route.REFRESH:
-                return after_read(await self._desk.refresh(key))
+                return after_read(await self._desk.refresh(key, overrides_backoff=is_urgent))
             case Route.INVALIDATE:
                 return after_read(await self._desk.invalidate(key))
             case _:
@@ -202,15 +210,20 @@ class ControlCalls:
         errors = (*query.errors, *body.errors)
         if errors:
             return invalid(errors)
+        now_ms = self._desk.now_ms()
         tokens = grant_input.read_tokens_from_elsewhere(
             id_token,
             refresh_token,
             expires_in=expires_in,
-            now_s=self._clock.now_s(),
+            now_s=now_ms / 1000,
             max_age_s=self._max_age_s,
         )
         order = Import(
-            key=key, tokens=tokens, consented_at_ms=consented_at_ms, is_replacing=is_replacing
+            key=key,
+            tokens=tokens,
+            ordered_at_ms=now_ms,
+            consented_at_ms=consented_at_ms,
+            is_replacing=is_replacing,
         )
         return after_import(await self._desk.take_over(order))
 
@@ -232,11 +245,32 @@ class ControlCalls:
             return Answered(answer=invalid(query.errors))
         return Answered(answer=after_page(await self._desk.events(cursor=cursor, limit=limit)))
 
-    async def _release_brake(self, query: Fields, body: Fields) -> Answered:
+    async def _release_brake(self, query: Fields, sent: bytes) -> Answered:
+        body = parse_object(sent)
+        limit = body.whole_number("limit", within=range(1, MOST_LIMIT + 1), rule=RELEASE_RULE)
+        expected = body.whole_number("expected", within=range(LARGEST_NUMBER), rule=EXPECTED_RULE)
+        is_all = body.boolean("all")
+        if is_all and limit is not None:
+            body.note("limit", "not together with all")
+        if is_all and expected is None:
+            body.note("expected", EXPECTED_RULE)
+        if expected is not None and not is_all:
+            body.note("expected", "only together with all")
         errors = (*query.errors, *body.errors)
         if errors:
             return Answered(answer=invalid(errors))
-        return Answered(answer=after_release(await self._desk.release_brake()))
+        if is_all and expected is not None:
+            answer = await self._desk.brake.release_all(expected=expected)
+        else:
+            answer = await self._desk.brake.release(limit=limit or USUAL_LIMIT)
+        if answer is None and sent:  # without a body it is answered as in the first version
+            return Answered(answer=after_brake(await self._desk.brake.show(counts=False)))
+        return Answered(answer=after_release(answer))
+
+    async def _brake(self, query: Fields) -> Answered:
+        if query.errors:
+            return Answered(answer=invalid(query.errors))
+        return Answered(answer=after_brake(await self._desk.brake.show()))
 
     def _authorize_url(self, query: Fields) -> Answer | Problem:
         provider = query.text("provider", accepts=is_provider, rule=PROVIDER_RULE)

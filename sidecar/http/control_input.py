@@ -74,6 +74,24 @@ class Fields:
         self._refuse(name, SPAN_RULE)
         return None
 
+    def whole_number(self, name: str, *, within: range, rule: str) -> int | None:
+        """Return a member that is a whole number within bounds, or ``None``."""
+        value = self._values.pop(name, None)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value in within:
+            return value
+        self._refuse(name, rule)
+        return None
+
+    def boolean(self, name: str) -> bool:
+        """Return a member that is true or false; false where there is none."""
+        value = self._values.pop(name, None)
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        self._refuse(name, FLAG_RULE)
+        return False
+
     def flag(self, name: str) -> bool:
         """Return a parameter that is ``true`` or ``false``; false where there is none."""
         value = self._values.pop(name, "false")

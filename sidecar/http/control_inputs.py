@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from sidecar.domain.bounds import LONGEST_TOLD_LIFE_S
+from sidecar.domain.brake_trial import MOST_LIMIT, USUAL_LIMIT
 from sidecar.domain.connecting import ACCOUNT_MAX_CHARACTERS
 from sidecar.domain.grant_input import (
     CODE_MAX_BYTES,
@@ -22,7 +24,6 @@ from sidecar.domain.grant_input import (
 )
 from sidecar.domain.record import PUBLIC_STATES
 from sidecar.domain.return_targets import RETURN_TO_MAX_CHARACTERS
-from sidecar.domain.token_claims import LONGEST_TOLD_LIFE_S
 from sidecar.http.control_routes import PROVIDER_RULE, USER_RULE, Route
 
 PAGE_DEFAULT: Final = 100
@@ -37,6 +38,8 @@ REDIRECT_RULE: Final = "an absolute URI without a fragment"
 REFRESH_TOKEN_RULE: Final = "visible characters, at most 8 KiB"  # noqa: S105 - a rule
 SPAN_RULE: Final = "a number of seconds"
 FLAG_RULE: Final = "true or false"
+RELEASE_RULE: Final = f"a whole number from 1 to {MOST_LIMIT}"
+EXPECTED_RULE: Final = "goes with all: how many grants are in doubt, as `GET /brake` shows"
 RETURN_RULE: Final = "a URL that SIDECAR_CONNECT_RETURN_TO allows, without a parameter outcome"
 ACCOUNT_RULE: Final = "1 to 100 printable characters"
 STATE_RULE: Final = "8 to 512 visible ASCII characters that nobody can guess"
@@ -156,10 +159,30 @@ INPUTS: Final[Mapping[Route, tuple[Input, ...]]] = {
         *_OWNER,
         Input(name="purge", place=Place.QUERY, rule=FLAG_RULE, schema=_BOOLEAN),
     ),
-    Route.REFRESH: _OWNER,
+    Route.REFRESH: (
+        *_OWNER,
+        Input(name="override_backoff", place=Place.QUERY, rule=FLAG_RULE, schema=_BOOLEAN),
+    ),
     Route.INVALIDATE: _OWNER,
     Route.EVENTS: _PAGE,
-    Route.RELEASE_BRAKE: (),
+    Route.BRAKE: (),
+    Route.RELEASE_BRAKE: (
+        Input(
+            name="limit",
+            place=Place.BODY,
+            rule=RELEASE_RULE,
+            schema=MappingProxyType(
+                {"type": "integer", "minimum": 1, "maximum": MOST_LIMIT, "default": USUAL_LIMIT}
+            ),
+        ),
+        Input(name="all", place=Place.BODY, rule=FLAG_RULE, schema=_BOOLEAN),
+        Input(
+            name="expected",
+            place=Place.BODY,
+            rule=EXPECTED_RULE,
+            schema=MappingProxyType({"type": "integer", "minimum": 0}),
+        ),
+    ),
     Route.AUTHORIZE_URL: (
         Input(
             name="provider",

@@ -31,6 +31,7 @@ class ControlReason(StrEnum):
     GRANT_EXISTS = "grant_exists"
     CONSENT_SUPERSEDED = "consent_superseded"
     PURGE_TOO_EARLY = "purge_too_early"
+    COUNT_DIFFERS = "count_differs"
     REQUEST_TOO_LARGE = "request_too_large"
     MEDIA_TYPE_UNSUPPORTED = "media_type_unsupported"
     HEADERS_TOO_LARGE = "headers_too_large"
@@ -74,6 +75,10 @@ CONTROL_PROBLEMS: Final[Mapping[ControlReason, tuple[int, str]]] = {
     ControlReason.PURGE_TOO_EARLY: (
         409,
         "The grant is revoked; its record is erased only later, so that no late copy revives it.",
+    ),
+    ControlReason.COUNT_DIFFERS: (
+        409,
+        "Nothing was released: `held_back` grants are in doubt, not as many as `expected`.",
     ),
     ControlReason.REQUEST_TOO_LARGE: (413, "The body is larger than 64 KiB."),
     ControlReason.MEDIA_TYPE_UNSUPPORTED: (

@@ -30,6 +30,7 @@ class Route(StrEnum):
     REFRESH = "POST /grants/{provider}/{user}/refresh"
     INVALIDATE = "POST /grants/{provider}/{user}/invalidate"
     EVENTS = "GET /events"
+    BRAKE = "GET /brake"
     RELEASE_BRAKE = "POST /brake/release"
     AUTHORIZE_URL = "GET /authorize-url"
     STATUS = "GET /status"

@@ -6,6 +6,8 @@ It refuses nobody itself: whoever lets a request in looks at `is_draining` and `
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import final
 
 
@@ -23,13 +25,28 @@ class Doorway:
         self.in_flight = 0
         self.is_draining = False
         self._most = most
+        self._aside = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def is_full(self) -> bool:
         """Whether one more would be one too many."""
-        return self.in_flight >= self._most
+        return self.in_flight - self._aside >= self._most
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are too many, since one came back from `aside` meanwhile."""
+        return self.in_flight - self._aside > self._most
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Take no place while a client takes its time; afterwards, look at `is_crowded`."""
+        self._aside += 1
+        try:
+            yield
+        finally:
+            self._aside -= 1
 
     def enter(self) -> None:
         """Count a request in, refused or not."""

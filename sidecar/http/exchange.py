@@ -7,10 +7,12 @@ It does not know the client's connection.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from typing import Final, assert_never, final
 
-from sidecar.domain.events import UpstreamAnswered, UpstreamClass
+from sidecar.domain.bulkhead import GLANCE_S
+from sidecar.domain.events import Resource, UpstreamAnswered, UpstreamClass
 from sidecar.domain.forwarding import AnswerHead, sort_answer_headers
 from sidecar.domain.request_target import Refused
 from sidecar.domain.retrying import (
@@ -32,18 +34,21 @@ from sidecar.domain.tokens import (
 )
 from sidecar.domain.tracing import SpanName
 from sidecar.domain.upstream_answers import PEEK_BYTES, classify, is_told_by_body, read_code
+from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admitted
+from sidecar.http.answer_body import AnswerBroken
+from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import (
-    BODY_ERRORS,
     Question,
     Upstream,
     UpstreamAnswer,
     UpstreamFailed,
-    UpstreamFault,
 )
 from sidecar.ports import Clock, Entropy, Observer, Tracer
+from sidecar.service.patience import Patience
+from sidecar.service.shortages import Shortages
 from sidecar.service.token_source import BearerSource
 
 _UNAUTHORIZED: Final = 401
@@ -53,6 +58,12 @@ _FIRST_REDIRECT: Final = 300
 _PEEK_S: Final = 1.0
 _UNREACHABLE: Final = Refused(reason=ProblemReason.UPSTREAM_UNREACHABLE)
 _TIMED_OUT: Final = Refused(reason=ProblemReason.UPSTREAM_TIMEOUT)
+_OVERLOADED: Final = Refused(reason=ProblemReason.OVERLOADED)
+_SHORT_OF: Final = {
+    UpstreamCause.NO_DESCRIPTORS: Resource.DESCRIPTORS,
+    UpstreamCause.NO_MEMORY: Resource.MEMORY,
+}
+"""Failures that are ours and not the upstream's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +83,13 @@ class Call:
 
     Attributes:
         body: All of it, or a stream that can be sent once, or ``None``.
+        patience: What is left of it after the look-up.
     """
 
     admitted: Admitted
     method: str
     body: bytes | RequestBody | None
+    patience: Patience
 
     @property
     def is_repeatable(self) -> bool:
@@ -104,10 +117,14 @@ class Answered:
 class Exchange:
     """Asks the upstream on behalf of clients."""
 
-    def __init__(self, *, upstream: Upstream, ports: ProxyPorts, policy: RetryPolicy) -> None:
+    def __init__(
+        self, *, upstream: Upstream, ports: ProxyPorts, policy: RetryPolicy, bulkhead: Bulkhead
+    ) -> None:
         self._upstream = upstream
+        self._bulkhead = bulkhead
         self._ports = ports
         self._policy = policy
+        self._shortages = Shortages(observer=ports.observer, clock=ports.clock)
         self._budget = RetryBudget(
             balance=policy.budget.floor, at_s=ports.clock.elapsed_s() if policy.retries else 0.0
         )
@@ -119,7 +136,7 @@ class Exchange:
         answered = await self._ask(call, found, account=account)
         if isinstance(answered, Refused) or answered.status != _UNAUTHORIZED:
             return answered
-        verdict = await self._heal(call, found, open_answer=answered)
+        verdict = await self._heal(call, found, open_answer=answered, account=account)
         if isinstance(verdict, TokenRefused):
             # The grant is dead, or cannot be refreshed just now: that says more than the 401.
             answered.answer.close()
@@ -131,8 +148,10 @@ class Exchange:
         if isinstance(repeated, Refused):
             return repeated
         if repeated.status == _UNAUTHORIZED:
-            # Told, so that 401s of this product start no refresh for a while; never repeated.
-            await self._heal(call, verdict.found, open_answer=repeated)
+            # Told, so that 401s of this product start no refresh for a while; never repeated, so
+            # nothing is waited for.
+            call.patience.shorten(0.0)
+            await self._heal(call, verdict.found, open_answer=repeated, account=account)
             return repeated
         return Answered(
             answer=repeated.answer,
@@ -143,16 +162,23 @@ class Exchange:
         )
 
     async def _heal(
-        self, call: Call, rejected: TokenFound, *, open_answer: Answered
+        self, call: Call, rejected: TokenFound, *, open_answer: Answered, account: Account
     ) -> HealVerdict:
+        key, product = call.admitted.key, call.admitted.product
         try:
-            with self._ports.tracer.span(SpanName.HEAL):
-                return await self._ports.source.heal(
-                    call.admitted.key, rejected, product=call.admitted.product
+            with self._ports.tracer.span(SpanName.HEAL), self._bulkhead.waiting(key) as limit:
+                if limit is not None:
+                    call.patience.shorten(GLANCE_S)
+                verdict = await self._ports.source.heal(
+                    key, rejected, product=product, patience=call.patience
                 )
         except BaseException:
             open_answer.answer.close()
             raise
+        if limit is not None and isinstance(verdict, TokenRefused) and verdict.is_cut_short:
+            account.limit = limit
+            return replace(verdict, reason=ProblemReason.OVERLOADED, retry_after_s=None)
+        return verdict
 
     async def _ask(self, call: Call, found: TokenFound, *, account: Account) -> Answered | Refused:
         """Ask until there is an answer to pass on; the time it takes is the upstream's."""
@@ -175,7 +201,7 @@ class Exchange:
                 with self._ports.tracer.span(SpanName.UPSTREAM) as span:
                     outcome = await self._ask_once(call, question, account=account)
                     if isinstance(outcome, UpstreamFailed):
-                        span.fail(outcome.fault.name.lower())
+                        span.fail(outcome.cause)
                 pause_s = self._pause_s(call, outcome, repeats=repeats)
                 if pause_s is None:
                     break
@@ -186,7 +212,7 @@ class Exchange:
         finally:
             account.upstream_s += clock.elapsed_s() - since_s
         if isinstance(outcome, UpstreamFailed):
-            return _refuse(call, outcome)
+            return _refuse(call, outcome, account=account)
         if _FIRST_SUCCESS <= outcome.status < _FIRST_REDIRECT:
             self._note_accepted(call, found)
         return outcome
@@ -201,29 +227,31 @@ class Exchange:
     ) -> Answered | UpstreamFailed:
         answer = await self._upstream.ask(question)
         if isinstance(answer, UpstreamFailed):
-            if answer.fault is UpstreamFault.SILENT:
-                self._observe(call, UpstreamClass.TIMEOUT)
+            self._note_failure(call, answer)
             return answer
-        message = answer.message
-        head = sort_answer_headers(
-            message.raw_headers,
-            is_length_framed=not message.chunked and message.code != _NO_CONTENT,
-        )
+        status = answer.head.status
+        head = sort_answer_headers(answer.head.headers, is_length_framed=status != _NO_CONTENT)
         account.interaction_id = head.interaction_id
         start = b""
         code = None
-        if is_told_by_body(message.code):
+        if is_told_by_body(status):
             try:
                 start = await _peek(answer)
-            except BODY_ERRORS:
+            except AnswerBroken as broken:
                 answer.close()
-                return UpstreamFailed(fault=UpstreamFault.NO_ANSWER)
+                return UpstreamFailed(cause=broken.cause)
             except BaseException:
                 answer.close()
                 raise
             code = read_code(start, encoding=head.content_encoding)
-        self._observe(call, classify(message.code, code))
-        return Answered(answer=answer, head=head, status=message.code, start=start)
+        self._observe(call, classify(status, code))
+        return Answered(answer=answer, head=head, status=status, start=start)
+
+    def _note_failure(self, call: Call, failed: UpstreamFailed) -> None:
+        if failed.cause is UpstreamCause.SILENT:
+            self._observe(call, UpstreamClass.TIMEOUT)
+        elif failed.cause in _SHORT_OF:
+            self._shortages.note(_SHORT_OF[failed.cause])
 
     def _observe(self, call: Call, upstream_class: UpstreamClass) -> None:
         self._ports.observer.observe(
@@ -238,10 +266,9 @@ class Exchange:
             return None
         retry_after_s = None
         match outcome:
-            case UpstreamFailed(fault=UpstreamFault.SILENT):
-                return None
-            case UpstreamFailed():
-                pass
+            case UpstreamFailed(cause=cause):
+                if cause is UpstreamCause.SILENT or cause in _SHORT_OF:
+                    return None
             case Answered(status=status, head=head):
                 if status not in RETRIED_STATUSES:
                     return None
@@ -263,20 +290,26 @@ class Exchange:
                 assert_never(decision)
 
 
-def _refuse(call: Call, failed: UpstreamFailed) -> Refused:
+def _refuse(call: Call, failed: UpstreamFailed, *, account: Account) -> Refused:
     if isinstance(call.body, RequestBody) and call.body.refusal is not None:
         return call.body.refusal
-    return _TIMED_OUT if failed.fault is UpstreamFault.SILENT else _UNREACHABLE
+    if not (isinstance(call.body, RequestBody) and call.body.is_stopped):
+        account.cause = failed.cause
+    if failed.cause in _SHORT_OF:
+        return _OVERLOADED
+    return _TIMED_OUT if failed.cause is UpstreamCause.SILENT else _UNREACHABLE
 
 
 async def _peek(answer: UpstreamAnswer) -> bytes:
-    """Read ahead what tells the class of an error: little, and not for long."""
+    """Read ahead what tells the class of an error: little, and not for long.
+
+    Raises:
+        AnswerBroken: The body breaks off within it.
+    """
     start = b""
-    try:
+    # Where the time is over, what there is has to do.
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PEEK_S):
             while len(start) < PEEK_BYTES and not answer.body.at_eof():
                 start += await answer.body.read(PEEK_BYTES - len(start))
-    except TimeoutError:
-        if answer.body.exception() is not None:
-            raise
     return start

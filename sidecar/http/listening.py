@@ -1,6 +1,6 @@
-"""Opens a listener: ``host:port`` or ``unix:/path``, with or without TLS, for any aiohttp runner.
+"""Opens a listener: ``host:port`` or ``unix:/path``, with or without TLS.
 
-It owns sockets and nothing above them; what is served and to whom is the runner's business.
+It binds and names sockets; what is served and to whom is the server's business.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, final
+from typing import Final, cast, final
 
 from aiohttp import web
 
 from sidecar.domain.addresses import ListenAddress, UnixAddress
+from sidecar.http.accepting import Acceptor
+from sidecar.http.connections import ProxyServer
 
 _BACKLOG: Final = 1024
 
@@ -27,10 +29,15 @@ class Listener:
     """An open listener. `close` stops accepting and lets the runner clean up."""
 
     def __init__(
-        self, *, runner: web.BaseRunner, sockets: Sequence[socket.socket], address: ListenAddress
+        self,
+        *,
+        runner: web.ServerRunner,
+        acceptor: Acceptor,
+        sockets: Sequence[socket.socket],
+        address: ListenAddress,
     ) -> None:
         self._runner = runner
-        self._sockets = sockets
+        self._acceptor = acceptor
         self._address = address
         self._path = address.path if isinstance(address, UnixAddress) else None
         self._port = 0 if self._path is not None else sockets[0].getsockname()[1]
@@ -50,13 +57,13 @@ class Listener:
 
     async def stop_accepting(self) -> None:
         """Close the door: running connections go on, new ones are refused."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        self._acceptor.stop_accepting()
         self._remove_path()
 
     async def close(self) -> None:
         """Stop accepting and clean the runner up (it waits for its own shutdown timeout)."""
         await self.stop_accepting()
+        await self._acceptor.close()
         await self._runner.cleanup()
 
     def _remove_path(self) -> None:
@@ -68,28 +75,31 @@ class Listener:
 
 
 async def listen(
-    runner: web.BaseRunner,
+    runner: web.ServerRunner,
     *,
     address: ListenAddress,
     socket_mode: int = 0o600,
     tls: ssl.SSLContext | None = None,
 ) -> Listener:
-    """Bind `address` and serve `runner` on it.
+    """Bind `address` and serve `runner`, which is one of a `ProxyServer`, on it.
 
     Raises:
         OSError: The address cannot be bound; nothing stays open.
     """
     sockets = bind_sockets(address, socket_mode=socket_mode)
+    acceptor: Acceptor | None = None
     try:
         await runner.setup()
-        for sock in sockets:
-            await web.SockSite(runner, sock, ssl_context=tls, backlog=_BACKLOG).start()
+        acceptor = Acceptor(server=cast("ProxyServer", runner.server), sockets=sockets, tls=tls)
+        acceptor.start(backlog=_BACKLOG)
     except BaseException:
+        if acceptor is not None:
+            await acceptor.close()
         for sock in sockets:
             sock.close()
         await runner.cleanup()
         raise
-    return Listener(runner=runner, sockets=sockets, address=address)
+    return Listener(runner=runner, acceptor=acceptor, sockets=sockets, address=address)
 
 
 def bind_sockets(address: ListenAddress, *, socket_mode: int = 0o600) -> Sequence[socket.socket]:

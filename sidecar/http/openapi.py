@@ -42,7 +42,8 @@ MEANINGS: Final[Mapping[Route, str]] = {
     Route.REFRESH: "Replace a grant's pair now",
     Route.INVALIDATE: "Mark a grant dead without asking Akoya",
     Route.EVENTS: "Read changes of state after a cursor, the oldest first",
-    Route.RELEASE_BRAKE: "Let the mass-death brake of the fleet go",
+    Route.BRAKE: "Show how the mass-death brake of the fleet is, and how many grants it holds back",
+    Route.RELEASE_BRAKE: "Let some grants go that the brake holds back, or all; 10 without a body",
     Route.AUTHORIZE_URL: "Return the URL to send an end user to",
     Route.CONNECT_LINK: "Make a link at which one end user can connect a bank",
     Route.STATUS: "Show how this sidecar is",
@@ -76,7 +77,8 @@ OWN_REASONS: Final[Mapping[Route, tuple[ControlReason, ...]]] = {
         ControlReason.TOKEN_UNAVAILABLE,
     ),
     Route.EVENTS: (ControlReason.TOKEN_UNAVAILABLE,),
-    Route.RELEASE_BRAKE: (ControlReason.TOKEN_UNAVAILABLE,),
+    Route.BRAKE: (ControlReason.TOKEN_UNAVAILABLE,),
+    Route.RELEASE_BRAKE: (ControlReason.COUNT_DIFFERS, ControlReason.TOKEN_UNAVAILABLE),
     Route.AUTHORIZE_URL: (),
     Route.CONNECT_LINK: (ControlReason.CONNECT_OFF, ControlReason.TOKEN_UNAVAILABLE),
     Route.STATUS: (),
@@ -108,7 +110,11 @@ _GOOD: Final[Mapping[Route, Mapping[int, tuple[str, Schema | None]]]] = {
     Route.REFRESH: {200: ("The grant with its new pair.", GRANT)},
     Route.INVALIDATE: {200: ("The grant.", GRANT)},
     Route.EVENTS: {200: ("Changes.", {"$ref": "#/components/schemas/EventPage"})},
-    Route.RELEASE_BRAKE: {204: ("It is off.", None)},
+    Route.BRAKE: {200: ("How it is.", {"$ref": "#/components/schemas/Brake"})},
+    Route.RELEASE_BRAKE: {
+        200: ("How it is then.", {"$ref": "#/components/schemas/Brake"}),
+        204: ("The same for a call without a body.", None),
+    },
     Route.AUTHORIZE_URL: {200: ("The URL.", {"$ref": "#/components/schemas/AuthorizeUrl"})},
     Route.CONNECT_LINK: {201: ("The link.", {"$ref": "#/components/schemas/ConnectLink"})},
     Route.STATUS: {200: ("How it is.", {"$ref": "#/components/schemas/Status"})},
@@ -166,7 +172,7 @@ def _operation(route: Route) -> Schema:
     members = [each for each in inputs if each.place is Place.BODY]
     if members:
         made["requestBody"] = {
-            "required": True,
+            "required": any(each.is_required for each in members),
             "content": {"application/json": {"schema": _members(members)}},
         }
     if route is Route.STATUS_PAGE:

@@ -14,7 +14,9 @@ from sidecar.domain.failure import (
 )
 from sidecar.domain.outcomes import Obstacle
 from sidecar.domain.record import PUBLIC_STATES
+from sidecar.domain.throttle import BrakeCause
 from sidecar.http.control_problems import ControlReason
+from sidecar.service.brake_desk import BrakeState
 from sidecar.service.health import Phase
 from sidecar.service.status import CheckName, Mood
 
@@ -38,6 +40,7 @@ def schemas() -> Schema:
         "ConnectLink": _object(
             {"url": {"type": "string", "format": "uri"}, "expires_in_s": {"const": LINK_LIFE_S}}
         ),
+        "Brake": _brake(),
         "Failure": _failure(),
         "Status": _status(),
         "Problem": _problem(),
@@ -146,6 +149,24 @@ def _failure_members() -> Schema:
     }
 
 
+def _brake() -> Schema:
+    trial = _object({name: {"type": "integer"} for name in ("limit", "decided", "denied")})
+    cause = {"oneOf": [{"type": "null"}, _one_of(BrakeCause)]}
+    return _object(
+        {
+            "state": _one_of(BrakeState),
+            "since": _instant(),
+            "cause": cause,
+            "decided": {"type": "integer"},
+            "denied": {"type": "integer"},
+            "held_back": _maybe("integer"),
+            "trial": {"oneOf": [{"type": "null"}, trial]},
+            "free_until": _instant(),
+            "hint": {"type": "string"},
+        }
+    )
+
+
 def _status() -> Schema:
     check = {
         "name": _one_of(CheckName),
@@ -191,6 +212,7 @@ def _problem() -> Schema:
         "obstacle": _one_of(Obstacle),
         "state": _one_of(PUBLIC_STATES),
         "current": GRANT,
+        "held_back": {"type": "integer"},
         **_failure_members(),
     }
     return _object(always | sometimes, optional=sometimes)

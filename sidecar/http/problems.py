@@ -138,7 +138,11 @@ _PROXY_PROBLEMS: Final[Mapping[ProblemReason, tuple[int, float | None, str]]] = 
         SOON_S,
         "There is no valid token now; this can heal by itself.",
     ),
-    ProblemReason.OVERLOADED: (503, SOON_S, "Too many requests are in flight."),
+    ProblemReason.OVERLOADED: (
+        503,
+        SOON_S,
+        "This sidecar is full: too many requests are in flight, or no file descriptor is left.",
+    ),
     ProblemReason.DRAINING: (503, SOON_S, "This sidecar is stopping."),
     ProblemReason.UPSTREAM_TIMEOUT: (504, SOON_S, "The data API stayed silent for too long."),
     ProblemReason.INTERNAL_ERROR: (500, None, "The sidecar failed; the operator was told."),

@@ -7,32 +7,42 @@ token is the source's business, what goes over the wire that of its neighbours h
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Final, assert_never, final
 
 from aiohttp import web
 
+from sidecar.domain.bulkhead import GLANCE_S, SlotLimit
+from sidecar.domain.connection_table import ListenerName, PeerPatience
 from sidecar.domain.events import RequestOutcome, RequestStarted, TokenLookedUp, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
+from sidecar.domain.pace import Pace
 from sidecar.domain.request_target import Refused
 from sidecar.domain.retrying import RetryPolicy
 from sidecar.domain.secret import Secret
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused, TokenSource
 from sidecar.domain.tracing import SpanName, parse_traceparent
+from sidecar.domain.waiting import retry_after_s
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admission, Admitted
+from sidecar.http.bulkhead import Bulkhead
 from sidecar.http.connections import ConnectionLimits, ProxyServer
 from sidecar.http.doorway import Doorway
 from sidecar.http.exchange import Answered, Call, Exchange, ProxyPorts
+from sidecar.http.faults import describe_fault
 from sidecar.http.problems import Problem, to_proxy_problem
 from sidecar.http.reply import Ended, Passage, Reply
 from sidecar.http.request_body import RequestBody
 from sidecar.http.upstream import UploadStopped, Upstream
+from sidecar.service.patience import Patience
 
+_UNAVAILABLE: Final = 503
+_SLOW_S: Final = 5.0
+"""After which a slow client goes for another one; uploads may wait for the upstream meanwhile."""
+
+_PACE: Final = Pace(grace_s=30.0, bytes_per_s=500.0)
 _STARTED: Final = RequestStarted()
 _LOOKED_UP: Final = {source: TokenLookedUp(source=source) for source in TokenSource}
 
@@ -49,6 +59,7 @@ class ProxyOptions:
         max_request_bytes: 0: no limit.
         max_header_bytes: Of all header fields of a request.
         max_in_flight: Beyond it requests are refused.
+        max_connections: Beyond it idle or slow connections go, or new ones are refused.
         upstream_retries: Repeats of a GET.
         client_silence_s: How long a client may neither send nor read within a request.
         client_keepalive_s: How long an unused connection of a client is kept.
@@ -61,6 +72,7 @@ class ProxyOptions:
     max_request_bytes: int = 0
     max_header_bytes: int = 65536
     max_in_flight: int = 1000
+    max_connections: int = 4000
     upstream_retries: int = 0
     client_silence_s: float = 300.0
     client_keepalive_s: float = 3600.0
@@ -73,6 +85,7 @@ class _Visit:
     request: web.BaseRequest
     account: Account
     reply: Reply
+    patience: Patience
 
 
 @final
@@ -82,15 +95,20 @@ class Proxy:
     def __init__(self, *, options: ProxyOptions, upstream: Upstream, ports: ProxyPorts) -> None:
         self._options = options
         self._ports = ports
+        self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
         self._exchange = Exchange(
-            upstream=upstream, ports=ports, policy=RetryPolicy(retries=options.upstream_retries)
+            upstream=upstream,
+            ports=ports,
+            policy=RetryPolicy(retries=options.upstream_retries),
+            bulkhead=self._bulkhead,
         )
+        self._client_keys = AccessKeys(keys=options.client_keys)
         self._admission = Admission(
             user_header=options.user_header,
             methods=options.methods,
             max_request_bytes=options.max_request_bytes,
             max_header_bytes=options.max_header_bytes,
-            client_keys=AccessKeys(keys=options.client_keys),
+            client_keys=self._client_keys,
         )
         self._allow = ", ".join(sorted(options.methods))
         self._doorway = Doorway(most=options.max_in_flight)
@@ -98,12 +116,23 @@ class Proxy:
         self._closed = Ended(keep_alive=False)
         self.server = ProxyServer(
             self._handle,
+            listener=ListenerName.PROXY,
+            observer=ports.observer,
             refuse_malformed=self._refuse_malformed,
             report_fault=self._report_fault,
             limits=ConnectionLimits(
-                keepalive_s=options.client_keepalive_s, max_header_bytes=options.max_header_bytes
+                keepalive_s=options.client_keepalive_s,
+                max_header_bytes=options.max_header_bytes,
+                most=options.max_connections,
+                patience=PeerPatience(
+                    stalled_s=options.client_silence_s, slow_s=_SLOW_S, has_streams=True
+                ),
             ),
         )
+
+    def renew_keys(self, keys: Mapping[str, Secret]) -> None:
+        """Accept `keys` and no others, from the next request on each connection."""
+        self._client_keys.replace(keys)
 
     @property
     def in_flight(self) -> int:
@@ -126,7 +155,7 @@ class Proxy:
 
     async def _carry(self, visit: _Visit) -> web.StreamResponse:
         account, reply = visit.account, visit.reply
-        refused = self._refuse_now()
+        refused = self._refuse_now(account)
         self._doorway.enter()
         try:
             if refused is None:
@@ -167,13 +196,14 @@ class Proxy:
         if "Transfer-Encoding" in headers:
             # The parser would take the trailers of a chunked body for headers of the next request.
             reply.is_kept_alive = False
-        return _Visit(request=request, account=account, reply=reply)
+        patience = ports.source.patience()
+        return _Visit(request=request, account=account, reply=reply, patience=patience)
 
-    def _refuse_now(self) -> Refused | None:
+    def _refuse_now(self, account: Account) -> Refused | None:
         if self._doorway.is_draining:
             return Refused(reason=ProblemReason.DRAINING)
         if self._doorway.is_full:
-            return Refused(reason=ProblemReason.OVERLOADED)
+            return _overloaded(account, SlotLimit.ALL)
         return None
 
     async def _serve(self, visit: _Visit) -> Refused | None:
@@ -182,27 +212,52 @@ class Proxy:
         Raises:
             UploadStopped: The client did not go on with its body.
         """
-        observer = self._ports.observer
         admitted = self._admission.admit(visit.request, visit.account)
         if isinstance(admitted, Refused):
             return admitted
-        found = self._ports.source.peek(admitted.key) or await self._look_up(admitted)
+        with self._bulkhead.bank(admitted.key.provider) as limit:
+            if limit is not None:
+                return _overloaded(visit.account, limit)
+            return await self._serve_admitted(visit, admitted)
+
+    async def _serve_admitted(self, visit: _Visit, admitted: Admitted) -> Refused | None:
+        observer = self._ports.observer
+        found = self._ports.source.peek(admitted.key) or await self._look_up(visit, admitted)
+        if isinstance(found, Refused):
+            observer.observe(_LOOKED_UP[TokenSource.NONE])
+            return found
         visit.account.grant = found.grant
         if isinstance(found, TokenRefused):
             observer.observe(_LOOKED_UP[TokenSource.NONE])
             return Refused(reason=found.reason, retry_after_s=found.retry_after_s)
         observer.observe(_LOOKED_UP[found.source])
+        self._bulkhead.note_served(admitted.key.provider)
         if not admitted.has_body:
-            return await self._forward(visit, admitted, found=found, body=None)
+            # A length of 0 goes on: without one, strict servers answer a POST with 411.
+            nothing = None if admitted.length is None else b""
+            return await self._exchange_and_pass(visit, admitted, found=found, body=nothing)
         body = self._open_body(visit, admitted)
         try:
             return await self._forward(visit, admitted, found=found, body=body)
         finally:
             visit.account.bytes_in = body.received_bytes
 
-    async def _look_up(self, admitted: Admitted) -> TokenLookup:
-        with self._ports.tracer.span(SpanName.TOKEN_LOOKUP):
-            return await self._ports.source.token_for(admitted.key)
+    async def _look_up(self, visit: _Visit, admitted: Admitted) -> TokenLookup | Refused:
+        key, source = admitted.key, self._ports.source
+        with self._ports.tracer.span(SpanName.TOKEN_LOOKUP), self._bulkhead.waiting(key) as limit:
+            if limit is None:
+                return await source.token_for(key, patience=visit.patience)
+            if self._bulkhead.is_beset:
+                return _overloaded(visit.account, limit)
+            # It may not wait, but what is known it is told, or served, like those that may.
+            visit.patience.shorten(GLANCE_S)
+            with self._bulkhead.glancing(), self._doorway.aside():
+                found = await source.token_for(key, patience=visit.patience)
+        if isinstance(found, TokenRefused) and found.is_cut_short:
+            return _overloaded(visit.account, limit)
+        if isinstance(found, TokenFound) and self._doorway.is_crowded:
+            return _overloaded(visit.account, SlotLimit.ALL)
+        return found
 
     def _open_body(self, visit: _Visit, admitted: Admitted) -> RequestBody:
         if admitted.expects_continue and visit.request.version >= (1, 1):
@@ -212,28 +267,41 @@ class Proxy:
             length=admitted.length,
             limit_bytes=self._options.max_request_bytes,
             silence_s=self._options.client_silence_s,
+            pace=_PACE,
         )
 
     async def _forward(
-        self, visit: _Visit, admitted: Admitted, *, found: TokenFound, body: RequestBody | None
+        self, visit: _Visit, admitted: Admitted, *, found: TokenFound, body: RequestBody
     ) -> Refused | None:
-        whole: bytes | None = None
-        if body is not None:
-            try:
+        try:
+            with self._doorway.aside():
                 whole = await body.take_whole(keep_bytes=self._options.replay_body_max_bytes)
-            except UploadStopped:
-                if body.refusal is None:
-                    raise
-                return body.refusal
+        except UploadStopped:
+            if body.refusal is None:
+                raise
+            return body.refusal
+        if self._doorway.is_crowded:
+            return _overloaded(visit.account, SlotLimit.ALL)
+        refused = await self._exchange_and_pass(
+            visit, admitted, found=found, body=body if whole is None else whole
+        )
+        if refused is not None and body.is_stopped and body.refusal is None:
+            raise UploadStopped
+        return refused
+
+    async def _exchange_and_pass(
+        self,
+        visit: _Visit,
+        admitted: Admitted,
+        *,
+        found: TokenFound,
+        body: bytes | RequestBody | None,
+    ) -> Refused | None:
         call = Call(
-            admitted=admitted,
-            method=visit.request.method,
-            body=body if whole is None else whole,
+            admitted=admitted, method=visit.request.method, body=body, patience=visit.patience
         )
         answered = await self._exchange.carry_out(call, found, account=visit.account)
         if isinstance(answered, Refused):
-            if body is not None and body.is_stopped and body.refusal is None:
-                raise UploadStopped
             return answered
         await self._pass_on(visit, answered)
         return None
@@ -242,16 +310,15 @@ class Proxy:
         account = visit.account
         clock = self._ports.clock
         since_s = clock.elapsed_s()
-        message = answered.answer.message
+        head = answered.answer.head
         account.status = answered.status
         if self._doorway.is_draining:
             visit.reply.is_kept_alive = False
         try:
             passage = await visit.reply.send_answer(
                 answered.head,
-                status=answered.status,
-                status_line=b"HTTP/1.1 %d %b"
-                % (answered.status, message.reason.encode("utf-8", "surrogateescape")),
+                status_line=b"HTTP/1.1 %d %b" % (answered.status, head.reason),
+                framing=head.framing,
                 start=answered.start,
                 body=answered.answer.body,
             )
@@ -265,6 +332,7 @@ class Proxy:
                 )
             case Passage.UPSTREAM_BROKE:
                 account.outcome = RequestOutcome.UPSTREAM_BROKE
+                account.cause = visit.reply.broken_by
                 visit.reply.abort()
             case Passage.CLIENT_STALLED:
                 account.outcome = RequestOutcome.CLIENT_GONE
@@ -285,6 +353,9 @@ class Proxy:
             retry_after_s=refused.retry_after_s,
             allow=self._allow if refused.reason is ProblemReason.METHOD_NOT_ALLOWED else "",
         )
+        if problem.status == _UNAVAILABLE and problem.retry_after_s is not None:
+            wait_s = retry_after_s(problem.retry_after_s, self._ports.entropy.fraction())
+            problem = replace(problem, retry_after_s=wait_s)
         account.status = problem.status
         account.reason = refused.reason
         if account.outcome is not RequestOutcome.CLIENT_GONE:
@@ -318,15 +389,6 @@ class Proxy:
         self._ports.observer.observe(WorkFailed(where="proxy.request", error=describe_fault(error)))
 
 
-def describe_fault(error: BaseException) -> str:
-    """Return an exception's class and the innermost frame of ours; never its message."""
-    ours = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if _PACKAGE_ROOT in Path(frame.filename).parents
-    ]
-    where = f" at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
-    return f"{type(error).__name__}{where}"
-
-
-_PACKAGE_ROOT: Final = Path(__file__).parent.parent
+def _overloaded(account: Account, limit: SlotLimit) -> Refused:
+    account.limit = limit
+    return Refused(reason=ProblemReason.OVERLOADED)

@@ -24,12 +24,12 @@ class Way:
     """How the IdP and the upstream are reached.
 
     Attributes:
-        ca_file: Certificates to trust besides the system's.
+        tls: Whom to trust.
         egress_proxy: URL of an HTTP proxy to go through.
     """
 
     timeout_s: float
-    ca_file: str | None = None
+    tls: ssl.SSLContext
     egress_proxy: str | None = None
 
 
@@ -62,15 +62,12 @@ class Unreached:
 
 async def reach(url: str, way: Way) -> Reached | Unreached:
     """Ask `url` and return what came of it."""
-    tls = ssl.create_default_context()
-    if way.ca_file is not None:
-        tls.load_verify_locations(cafile=way.ca_file)
     headers = {"Accept": "application/json", "User-Agent": f"akoya-sidecar/{__version__}"}
     timeout = aiohttp.ClientTimeout(total=way.timeout_s)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False, headers=headers) as session,
-            session.get(url, ssl=tls, proxy=way.egress_proxy, allow_redirects=False) as answer,
+            session.get(url, ssl=way.tls, proxy=way.egress_proxy, allow_redirects=False) as answer,
         ):
             return Reached(
                 status=answer.status,

@@ -14,15 +14,15 @@ from enum import Enum, auto
 from typing import Final, final
 
 from aiohttp import web
-from aiohttp.streams import StreamReader
 
+from sidecar.domain.answer_heads import Framing
 from sidecar.domain.forwarding import AnswerHead, RawHeader
+from sidecar.domain.upstream_failures import UpstreamCause
+from sidecar.http.answer_body import AnswerBody, AnswerBroken
 from sidecar.http.problems import Problem
-from sidecar.http.upstream import BODY_ERRORS
 from sidecar.ports import Clock
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BODILESS: Final = frozenset({204, 304})
 _HTTP_11: Final = (1, 1)
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
@@ -59,6 +59,7 @@ class Reply:
         sent_bytes: Of the body.
         stalled_s: Time spent waiting for the client to read.
         has_begun: Whether anything of the final answer was written.
+        broken_by: Why the upstream's body is not whole, or ``None``.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Reply:
         "_request",
         "_silence_s",
         "_transport",
+        "broken_by",
         "has_begun",
         "is_kept_alive",
         "sent_bytes",
@@ -79,6 +81,7 @@ class Reply:
         self._silence_s = silence_s
         self.is_kept_alive = request.keep_alive
         self.has_begun = False
+        self.broken_by: UpstreamCause | None = None
         self.sent_bytes = 0
         self.stalled_s = 0.0
 
@@ -110,31 +113,39 @@ class Reply:
         self._transport.abort()
 
     async def send_answer(
-        self, head: AnswerHead, *, status_line: bytes, status: int, start: bytes, body: StreamReader
+        self,
+        head: AnswerHead,
+        *,
+        status_line: bytes,
+        framing: Framing,
+        start: bytes,
+        body: AnswerBody,
     ) -> Passage:
-        """Pass an answer on: `head`, then `start` (read ahead), then the rest of `body`."""
-        is_bodiless = status in _BODILESS or self._request.method == "HEAD"
-        is_chunked = False
-        framing = b""
-        if not is_bodiless and head.content_length is None:
-            is_chunked = self._request.version >= _HTTP_11
+        """Pass an answer on: `head`, then `start` (read ahead), then the rest of `body`.
+
+        A body that ends with its connection is never put into chunks: their end would claim that
+        it is whole, which the end of a connection does not tell.
+        """
+        is_chunked = framing is Framing.CHUNKED and self._request.version >= _HTTP_11
+        if framing in {Framing.CHUNKED, Framing.CLOSE}:
             self.is_kept_alive = self.is_kept_alive and is_chunked
-            framing = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
-        opening = _render_head(status_line, head.forwarded, end=framing + self._connection_line())
-        if is_bodiless:
+        framed_by = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
+        opening = _render_head(status_line, head.forwarded, end=framed_by + self._connection_line())
+        if framing is Framing.NONE:
             self._write(opening)
             return Passage.WHOLE
         try:
             return await self._stream(opening, start=start, body=body, is_chunked=is_chunked)
-        except BODY_ERRORS:
+        except AnswerBroken as broken:
+            self.broken_by = broken.cause
             return Passage.UPSTREAM_BROKE
 
     async def _stream(
-        self, opening: bytes, *, start: bytes, body: StreamReader, is_chunked: bool
+        self, opening: bytes, *, start: bytes, body: AnswerBody, is_chunked: bool
     ) -> Passage:
         protocol = self._request.protocol
         # What is here already leaves in one write with the head.
-        chunk = start or body.read_nowait(-1)
+        chunk = start or body.read_nowait()
         while True:
             self.sent_bytes += len(chunk)
             framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if is_chunked and chunk else chunk

@@ -1,8 +1,9 @@
 """The upstream: one fixed host, a pool of connections to it, one question and answer on each.
 
 It writes the request line and the headers itself, so that a target goes out byte for byte and no
-header is invented, and reads the answer with aiohttp's parser. It says in its verdict how an
-exchange failed. It must not know grants, clients, or what an answer means.
+header is invented, and counts what it promised there. A connection carries another exchange only
+where all of the request was sent and all of the answer, and nothing else, was read. It says in its
+verdict why an exchange failed. It must not know grants, clients, or what an answer means.
 """
 
 from __future__ import annotations
@@ -11,45 +12,39 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from functools import partial
 from typing import Final, Protocol, final
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
-from aiohttp.streams import StreamReader
 from yarl import URL
 
+from sidecar.domain.answer_heads import FinalHead
 from sidecar.domain.forwarding import RawHeader
 from sidecar.domain.secret import Secret
+from sidecar.domain.upstream_failures import UpstreamCause
+from sidecar.http.answer_body import AnswerBody, AnswerBroken
+from sidecar.http.answer_reader import AnswerReader
+from sidecar.http.connect_causes import CONNECT_ERRORS, cause_of
+from sidecar.http.tunnel import TunnelConnector
 
-_READ_BUFFER_BYTES: Final = 65536
-_HEAD_LIMIT_BYTES: Final = 65536
-_HEADERS_MAX: Final = 256
-_SWITCHING: Final = 101
-_FIRST_FINAL: Final = 200
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class UpstreamFault(Enum):
-    """How an exchange ended without an answer to pass on."""
-
-    UNREACHABLE = auto()
-    """No connection: nothing was sent."""
-    NO_ANSWER = auto()
-    """Sent, and no usable answer came."""
-    SILENT = auto()
-    """Sent, and nothing was heard for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamFailed:
-    """There is no answer."""
+    """There is no answer.
 
-    fault: UpstreamFault
+    Attributes:
+        is_unheard: A connection of the pool ended before a single octet of an answer: the upstream
+            had closed it meanwhile, most likely, and the request was not read.
+    """
+
+    cause: UpstreamCause
+    is_unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,38 +110,38 @@ class Question:
 class UpstreamAnswer:
     """An answer whose head is here; its body is read with back-pressure.
 
-    Whoever holds one calls `close` in the end. `StreamReader` errors of aiohttp come out of the
-    reads: `BODY_ERRORS`.
+    Whoever holds one calls `close` in the end. Reads of the body raise `AnswerBroken` where it
+    breaks.
     """
 
-    __slots__ = ("_connection", "_sending", "body", "message")
+    __slots__ = ("_connection", "_reader", "_sending", "body", "head")
 
     def __init__(
         self,
         *,
         connection: Connection,
-        message: RawResponseMessage,
-        body: StreamReader,
+        reader: AnswerReader,
+        head: FinalHead,
+        body: AnswerBody,
         sending: asyncio.Task[None] | None,
     ) -> None:
         self._connection = connection
+        self._reader = reader
         self._sending = sending
-        self.message = message
+        self.head = head
         self.body = body
 
     def close(self) -> None:
-        """Give the connection back if the exchange is whole, else close it."""
+        """Give the connection back if the exchange is whole in both directions, else close it."""
         sending = self._sending
         if sending is not None and not sending.done():
             sending.cancel()
             self._connection.close()
-        elif self.body.is_eof() and self.body.exception() is None:
+        elif self._reader.may_go_on:
+            self._reader.go_idle()
             self._connection.release()
         else:
             self._connection.close()
-
-
-BODY_ERRORS: Final = (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.TimeoutError)
 
 
 @final
@@ -155,95 +150,121 @@ class Upstream:
 
     def __init__(self, *, options: UpstreamOptions) -> None:
         url = URL(options.url)
-        is_tls = url.scheme == "https"
-        proxy = options.egress_proxy if is_tls else None
         self._loop = asyncio.get_running_loop()
-        self._timeout = aiohttp.ClientTimeout(
-            connect=options.connect_timeout_s, sock_read=options.timeout_s
-        )
+        self._timeout = aiohttp.ClientTimeout(connect=options.connect_timeout_s)
         self._timeout_s = options.timeout_s
-        self._connector = aiohttp.TCPConnector(
+        self._connector = TunnelConnector(
             limit=0,
             keepalive_timeout=options.keepalive_s,
             ttl_dns_cache=30,
-            ssl=options.tls or True,
         )
-        # Never sent: it only tells the connector where to connect, for every request alike.
-        self._where = aiohttp.ClientRequest(
-            "GET",
-            url.origin(),
-            loop=self._loop,
-            ssl=options.tls or True,
-            proxy=None if proxy is None else URL(proxy),
-        )
+        # A second try goes out on a connection that was never idle, and that nobody uses again.
+        self._fresh = TunnelConnector(limit=0, force_close=True, ttl_dns_cache=30)
+        self._where = self._where_by(url, tls=options.tls, egress_proxy=options.egress_proxy)
+        self._idle: WeakSet[ResponseHandler] = WeakSet()
         self._host_line = b"Host: " + self._where.headers["Host"].encode() + b"\r\n"
         self._root = url.raw_path.rstrip("/")
         # Sends that outlive the wait for their answer; each is ended by its answer's `close`.
         self._sends: set[asyncio.Task[None]] = set()
+
+    def renew(self, *, tls: ssl.SSLContext, egress_proxy: str | None) -> None:
+        """Connect so from now on: idle connections close at once, others after their exchange."""
+        self._where = self._where_by(self._where.url, tls=tls, egress_proxy=egress_proxy)
+        for protocol in list(self._idle):
+            protocol.close()
+        self._idle.clear()
+
+    def _where_by(
+        self, url: URL, *, tls: ssl.SSLContext | None, egress_proxy: str | None
+    ) -> aiohttp.ClientRequest:
+        """Return what tells the connector where to connect; it is never sent."""
+        proxy = egress_proxy if url.scheme == "https" else None
+        return aiohttp.ClientRequest(
+            "GET",
+            url.origin(),
+            loop=self._loop,
+            ssl=tls or True,
+            proxy=None if proxy is None else URL(proxy),
+        )
+
+    def _given_back(self, protocol: ResponseHandler, where: aiohttp.ClientRequest) -> None:
+        """Note that an exchange is over; what connected in a former way is not used again."""
+        if where is self._where:
+            self._idle.add(protocol)
+        else:
+            protocol.force_close()
 
     async def close(self) -> None:
         """Close every connection, running exchanges included."""
         for sending in list(self._sends):
             sending.cancel()
         await self._connector.close()
+        await self._fresh.close()
 
     async def ask(self, question: Question) -> UpstreamAnswer | UpstreamFailed:
         """Send one request and return as soon as the head of its answer is here.
 
         A pooled connection that turns out to be closed is no fault of the upstream: a request
-        that is safe to repeat is sent once more, on another connection.
+        that is safe to repeat is sent once more, on a fresh connection.
         """
+        answer = await self._ask_on(self._connector, question)
+        if (
+            isinstance(answer, UpstreamFailed)
+            and answer.is_unheard
+            and question.method in _SAFE_TO_REPEAT
+            and (question.body is None or isinstance(question.body, bytes))
+        ):
+            return await self._ask_on(self._fresh, question)
+        return answer
+
+    async def _ask_on(
+        self, connector: TunnelConnector, question: Question
+    ) -> UpstreamAnswer | UpstreamFailed:
         while True:
+            where = self._where
             try:
-                connection = await self._connector.connect(self._where, [], self._timeout)
-            except (TimeoutError, aiohttp.ClientError, OSError):
-                return UpstreamFailed(fault=UpstreamFault.UNREACHABLE)
-            protocol = connection.protocol
-            if protocol is None or protocol.should_close:
-                # Something came in while it lay in the pool: it must not answer this request.
+                connection = await connector.connect(where, [], self._timeout)
+            except CONNECT_ERRORS as error:
+                return UpstreamFailed(cause=cause_of(error))
+            transport, protocol = connection.transport, connection.protocol
+            if transport is None or protocol is None:
+                connection.close()
+                return UpstreamFailed(cause=UpstreamCause.CLOSED)
+            self._idle.discard(protocol)
+            reader = transport.get_protocol()
+            if isinstance(reader, AnswerReader):
+                if reader.is_quiet():
+                    break
+                # Something came while it lay in the pool: it must not answer this request.
                 connection.close()
                 continue
-            is_pooled = protocol.read_timeout is not None
-            answer = await self._exchange(question, connection=connection, protocol=protocol)
-            if (
-                is_pooled
-                and isinstance(answer, UpstreamFailed)
-                and answer.fault is UpstreamFault.NO_ANSWER
-                and question.method in _SAFE_TO_REPEAT
-                and (question.body is None or isinstance(question.body, bytes))
-            ):
-                continue
-            return answer
+            if protocol.should_close:
+                connection.close()
+                return UpstreamFailed(cause=UpstreamCause.MALFORMED_ANSWER)
+            reader = AnswerReader(transport=transport, inner=protocol)
+            transport.set_protocol(reader)
+            break
+        connection.add_callback(partial(self._given_back, protocol, where))
+        return await self._exchange(question, connection=connection, reader=reader)
 
     async def _exchange(
-        self, question: Question, *, connection: Connection, protocol: ResponseHandler
+        self, question: Question, *, connection: Connection, reader: AnswerReader
     ) -> UpstreamAnswer | UpstreamFailed:
-        protocol.set_response_params(
-            skip_payload=question.method == "HEAD",
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=self._timeout_s,
-            read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=_HEAD_LIMIT_BYTES,
-            max_field_size=_HEAD_LIMIT_BYTES,
-            max_headers=_HEADERS_MAX,
-        )
+        reader.expect(is_to_head=question.method == "HEAD", silence_s=self._timeout_s)
         sending: asyncio.Task[None] | None = None
         answer: UpstreamAnswer | None = None
         try:
-            sending = self._send(question, connection=connection, protocol=protocol)
-            message, body = await protocol.read()
-            while message.code < _FIRST_FINAL and message.code != _SWITCHING:
-                message, body = await protocol.read()
-            if message.code == _SWITCHING:
-                return UpstreamFailed(fault=UpstreamFault.NO_ANSWER)
+            sending = self._send(question, connection=connection, reader=reader)
+            head, body = await reader.head()
             answer = UpstreamAnswer(
-                connection=connection, message=message, body=body, sending=sending
+                connection=connection, reader=reader, head=head, body=body, sending=sending
             )
-        except TimeoutError:
-            return UpstreamFailed(fault=UpstreamFault.SILENT)
-        except BODY_ERRORS:
-            return UpstreamFailed(fault=UpstreamFault.NO_ANSWER)
+        except AnswerBroken as broken:
+            is_ended = broken.cause in {UpstreamCause.CLOSED, UpstreamCause.RESET}
+            return UpstreamFailed(
+                cause=broken.cause,
+                is_unheard=is_ended and reader.is_reused and not reader.is_heard,
+            )
         else:
             return answer
         finally:
@@ -253,26 +274,23 @@ class Upstream:
                 connection.close()
 
     def _send(
-        self, question: Question, *, connection: Connection, protocol: ResponseHandler
+        self, question: Question, *, connection: Connection, reader: AnswerReader
     ) -> asyncio.Task[None] | None:
-        """Write the request; return the task that goes on with its body, if there is one.
-
-        Raises:
-            ConnectionError: The connection was lost in the meantime.
-        """
-        transport = connection.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError
+        """Write the request; return the task that goes on with its body, if there is one."""
+        transport, protocol = connection.transport, connection.protocol
+        if transport is None or protocol is None or transport.is_closing():
+            raise AnswerBroken(UpstreamCause.CLOSED)
         body = question.body
         head = self._head(question)
         if body is None or isinstance(body, bytes):
             transport.write(head + body if body else head)
-            protocol.start_timeout()
+            reader.wait_from_now()
             return None
         transport.write(head)
         # An owned task: the answer may come before the body is sent, and outlives this call.
         sending = self._loop.create_task(
-            self._pump(body, transport=transport, protocol=protocol), name="upstream-send"
+            self._pump(body, transport=transport, protocol=protocol, reader=reader),
+            name="upstream-send",
         )
         self._sends.add(sending)
         sending.add_done_callback(self._sends.discard)
@@ -296,23 +314,40 @@ class Upstream:
         return b"".join(parts)
 
     async def _pump(
-        self, upload: Upload, *, transport: asyncio.Transport, protocol: ResponseHandler
+        self,
+        upload: Upload,
+        *,
+        transport: asyncio.Transport,
+        protocol: ResponseHandler,
+        reader: AnswerReader,
     ) -> None:
-        """Send a body as it comes; on any trouble the connection ends, and with it the exchange."""
-        is_chunked = upload.length is None
+        """Send a body as it comes, as long as was promised.
+
+        On any trouble the connection ends, and with it the exchange: what follows a body that is
+        shorter or longer than its head says would be read as a part of it, or as a request.
+        """
+        promised = upload.length
+        sent = 0
         try:
             while chunk := await upload.next_chunk():
+                sent += len(chunk)
+                if promised is not None and sent > promised:
+                    reader.give_up(UpstreamCause.CLOSED)
+                    return
                 if transport.is_closing():
                     return
-                transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if is_chunked else chunk)
+                transport.write(
+                    b"%x\r\n%b\r\n" % (len(chunk), chunk) if promised is None else chunk
+                )
                 if protocol.writing_paused:
                     async with asyncio.timeout(self._timeout_s):
                         await StreamWriter(protocol, self._loop).drain()
-            if is_chunked and not transport.is_closing():
+            if promised is None and not transport.is_closing():
                 transport.write(b"0\r\n\r\n")
-            protocol.start_timeout()
-        except TimeoutError as error:
-            protocol.set_exception(aiohttp.SocketTimeoutError(), error)
-            transport.abort()
+            elif promised is not None and sent != promised:
+                reader.give_up(UpstreamCause.CLOSED)
+            reader.wait_from_now()
+        except TimeoutError:
+            reader.give_up(UpstreamCause.SILENT)
         except (UploadStopped, OSError, aiohttp.ClientError):
-            transport.abort()
+            reader.give_up(UpstreamCause.CLOSED)

@@ -20,6 +20,7 @@ from sidecar.domain.failure import (
 )
 from sidecar.domain.return_targets import OUTCOME_PARAMETER
 from sidecar.domain.tokens import ProblemReason
+from sidecar.domain.upstream_failures import CAUSES
 from sidecar.http.connect_pages import WORDS
 from sidecar.http.problems import to_proxy_problem
 from sidecar.reference.tables import code, heading, table
@@ -89,9 +90,19 @@ def errors_page() -> str:
         (
             "As `application/problem+json` (RFC 9457) with the header `Sidecar-Error: <reason>`.\n"
             "Nothing else carries that header: an answer without it is the upstream's own.\n"
-            "`Retry-After` is there where waiting helps.\n"
+            "`Retry-After` is there where waiting helps: on a 503 the time that the obstacle is "
+            "known to last, at most 120 s, plus up to a fifth of it by chance, in whole seconds, "
+            "and 1 where nothing is known.\n"
         ),
         table(("status", "reason", "Retry-After", "detail"), _problem_rows()),
+        "### Why the upstream gave no answer\n",
+        (
+            "The `cause` of `upstream_unreachable`, `upstream_timeout`, and one kind of "
+            "`overloaded`, in the line `request.completed` and in "
+            "`sidecar_upstream_failures_total`.\n"
+            "If an answer ends too early, `outcome` is `upstream_broke`, and `cause` says why.\n"
+        ),
+        table(("cause", "meaning"), [(code(cause), text) for cause, text in CAUSES.items()]),
         *_connect_parts(),
     ]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""First pairs on their way to the store: from the disk, where they are kept, to whoever waits.
+"""First pairs: made of tokens, kept on the disk, stored, and handed to whoever waits.
 
 It must not know how a pair was obtained.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from sidecar.domain.bounds import FUTURE_MAX_S
 from sidecar.domain.commands import Committed, Duplicate
 from sidecar.domain.events import TokenObtained
 from sidecar.domain.outcomes import ConsentSuperseded, Stored
-from sidecar.domain.record import GrantKey, GrantRecord
+from sidecar.domain.record import Consent, ConsentId, GrantKey, GrantRecord
 from sidecar.domain.spooled import PairReceived
 from sidecar.domain.tokens import TokenPair
 from sidecar.ports import SealError
 from sidecar.service.claim_parts import ClaimParts
+from sidecar.service.vault import PairPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,17 @@ class Arrival:
         """What whoever waits is told when the pair is kept."""
         brought, is_new = self.brought, self.former is None
         return Stored(pair=brought.received.pair, tokens=brought.tokens, is_new=is_new)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """Whose consent is new, what it replaces, and when its pair was asked for (store clock)."""
+
+    key: GrantKey
+    former: GrantRecord | None
+    consent_id: ConsentId
+    consented_at_ms: int | None
+    asked_at_ms: int
 
 
 @final
@@ -80,3 +93,27 @@ class Arrivals:
         except SealError:
             return False
         return bool(before.subject and subject and before.subject != subject)
+
+
+def first_pair(parts: ClaimParts, newcomer: Newcomer, tokens: TokenPair) -> PairReceived:
+    """Return the sealed first pair of a consent that counts as later than the one it replaces."""
+    grant = parts.vault.grant_id(newcomer.key)
+    now_ms = parts.store_clock.now_ms()
+    # One from the future would outrank every import until then.
+    told_ms = newcomer.consented_at_ms or tokens.issued_at_s * 1000 or now_ms
+    wanted_ms = min(told_ms, now_ms + FUTURE_MAX_S * 1000)
+    former = newcomer.former
+    after_former_ms = 0 if former is None else former.pair.consent.consented_at_ms + 1
+    pair = parts.vault.seal_pair(
+        tokens,
+        place=PairPlace(
+            grant=grant,
+            sealed_key=parts.vault.seal_key(grant, newcomer.key),
+            consent=Consent(
+                id=newcomer.consent_id, consented_at_ms=max(wanted_ms, after_former_ms)
+            ),
+            generation=0,
+        ),
+        asked_at_ms=newcomer.asked_at_ms,
+    )
+    return PairReceived(grant=grant, claim_id=None, pair=pair)

@@ -18,13 +18,23 @@ from sidecar.service.transmission import TICK_S
 
 
 async def ask(
-    parts: ClaimParts, request: TokenRequest, *, on_answer: Callable[[TokenReply], None]
+    parts: ClaimParts,
+    request: TokenRequest,
+    *,
+    on_answer: Callable[[TokenReply], None],
+    on_send: Callable[[], None] = lambda: None,
 ) -> TokenReply:
     """Send `request` and return its reply; a silence that lasts too long is `Broken`.
 
     Whoever sends promises to raise nothing; if it does all the same, what it told before counts.
+
+    Args:
+        parts: What asks.
+        request: What is asked.
+        on_answer: Told the reply in the step in which it was read.
+        on_send: Told that the first byte leaves now.
     """
-    asking = _Asking(on_answer)
+    asking = _Asking(on_answer=on_answer, on_send=on_send)
     try:
         async with asyncio.timeout(parts.times.watchdog_ticks * TICK_S):
             await parts.idp.send(
@@ -49,12 +59,16 @@ class _Asking:
         reply: What was told, or else what must be said if nothing ever is.
     """
 
-    def __init__(self, on_answer: Callable[[TokenReply], None]) -> None:
+    def __init__(
+        self, *, on_answer: Callable[[TokenReply], None], on_send: Callable[[], None]
+    ) -> None:
         self.reply: TokenReply = NotSent()
         self._on_answer = on_answer
+        self._on_send = on_send
 
     async def before_send(self) -> bool:
         """Let the request go."""
+        self._on_send()
         self.reply = Broken()
         return True
 

@@ -23,15 +23,19 @@ class BankBreakers:
         self._observer = observer
         self._breakers: dict[str, BankBreaker] = {}
 
-    def lets_through(self, provider: str) -> bool:
-        """Return whether a refresh of this bank may leave: always while closed, else a canary."""
+    def wait_s(self, provider: str) -> float:
+        """Return how long no refresh of this bank may leave; 0: one may, if only as a canary."""
+        breaker = self._breakers.get(provider)
+        if breaker is None or breaker.canary_at_s is None:
+            return 0.0
+        return max(0.0, breaker.canary_at_s - self._clock.elapsed_s())
+
+    def note_leaving(self, provider: str) -> None:
+        """Take note that a refresh leaves where none must wait: an open breaker's next canary."""
         breaker = self._breakers.get(provider, BankBreaker())
         after = breaker.with_canary(self._clock.elapsed_s())
-        if after is None:
-            return False
-        if after.is_open:
+        if after is not None and after.is_open:
             self._breakers[provider] = after
-        return True
 
     def learn(self, provider: str, failure: TokenFailure | None) -> None:
         """Take in how one presentation to this bank ended; ``None``: well."""

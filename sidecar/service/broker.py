@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import assert_never, final
 
+from sidecar.domain.commands import HealingOver
 from sidecar.domain.events import RecordUnreadable
 from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.outcomes import (
@@ -27,10 +28,14 @@ from sidecar.domain.tokens import (
     TokenLookup,
     TokenSource,
 )
+from sidecar.domain.transitions_claim import bounded, refusal_of
+from sidecar.domain.waiting import worth_waiting_s
 from sidecar.ports import SealError, StoreUnavailable
 from sidecar.service.claim_parts import RefreshWish
 from sidecar.service.flights import Flights
 from sidecar.service.healer import Healer
+from sidecar.service.lease_refusals import without_lease
+from sidecar.service.patience import Patience
 from sidecar.service.refusals import refusal
 from sidecar.service.serving_parts import ServingParts
 from sidecar.service.token_cache import CachedToken, is_replacing
@@ -57,22 +62,40 @@ class Broker:
         age_s = self._parts.clock.elapsed_s() - token.checked_at_s
         return token.found if age_s < self._parts.times.store_check_every_s else None
 
-    async def token_for(self, key: GrantKey) -> TokenLookup:
+    def patience(self) -> Patience:
+        """Return what one call may wait for tokens, in its look-up and its heal together."""
+        return Patience(wait_s=self._parts.policy.wait_s, clock=self._parts.clock)
+
+    async def token_for(self, key: GrantKey, *, patience: Patience | None = None) -> TokenLookup:
         """Return a bearer, refreshed if need be, or why there is none now."""
+        patience = patience or self.patience()
+        with patience.running():
+            return await self._token_for(key, patience)
+
+    async def _token_for(self, key: GrantKey, patience: Patience) -> TokenLookup:
         grant = self._parts.vault.grant_id(key)
         try:
             record = await self._parts.reader.read(grant)
         except StoreUnavailable:
             return self._from_memory(grant)
-        found = await self._from_record(key, grant, record)
+        found = await self._from_record(key, grant, record, patience=patience)
         token = self._parts.cache.get(grant)
         if token is not None and isinstance(found, TokenFound):
             self._parts.uses.note(token)
         return found
 
-    async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
+    async def heal(
+        self,
+        key: GrantKey,
+        rejected: TokenFound,
+        *,
+        product: str,
+        patience: Patience | None = None,
+    ) -> HealVerdict:
         """Replace a bearer that the upstream answered with 401; see `Healer`."""
-        return await self._healer.heal(key, rejected, product=product)
+        patience = patience or self.patience()
+        with patience.running():
+            return await self._healer.heal(key, rejected, product=product, patience=patience)
 
     def accepted(self, key: GrantKey, found: TokenFound, *, product: str) -> None:
         """Take note of a 2xx: it ends the cool-down that this product opened."""
@@ -81,13 +104,16 @@ class Broker:
             self._parts.cache.doubt(found.grant)
             self._healer.end_cool_down(found, product=product)
 
-    async def renew(self, key: GrantKey, *, known: Position, wait_s: float) -> RefreshOutcome:
+    async def renew(
+        self, key: GrantKey, *, known: Position, wait_s: float, overrides_backoff: bool = False
+    ) -> RefreshOutcome:
         """Have the pair at `known` replaced now; for the grants API."""
         wish = RefreshWish(
             grant=self._parts.vault.grant_id(key),
             provider=key.provider,
             known=known,
             is_ordered=True,
+            overrides_backoff=overrides_backoff,
         )
         return await self.flights.board(wish, wait_s=wait_s)
 
@@ -117,12 +143,17 @@ class Broker:
         """Have the store asked before this grant's bearer is handed out again."""
         self._parts.cache.doubt(self._parts.vault.grant_id(key))
 
-    async def _refreshed(self, wish: RefreshWish) -> TokenLookup:
+    async def _refreshed(
+        self, wish: RefreshWish, record: GrantRecord, patience: Patience
+    ) -> TokenLookup:
         """Return a bearer newer than the wish's position; a torn one is refreshed again at once."""
+        known_wait = self._known_wait(record)
+        if known_wait is not None:
+            return refusal(wish.grant, known_wait)
         unwanted = wish.known
         for _ in range(ROUNDS):
-            outcome = await self.flights.board(wish, wait_s=self._parts.policy.wait_s)
-            if isinstance(outcome, Postponed | GrantGone):
+            outcome = await self.flights.board(wish, wait_s=patience.left_s)
+            if isinstance(outcome, GrantGone):
                 return refusal(wish.grant, outcome)
             token = self._parts.cache.get(wish.grant)
             is_newer = token is not None and all(
@@ -132,10 +163,27 @@ class Broker:
             )
             if token is not None and is_newer and self._is_usable(token):
                 return token.told_from(TokenSource.REFRESH)
+            if isinstance(outcome, Postponed):
+                return refusal(wish.grant, outcome)
             newest = _position_of(outcome)
             known = newest if is_replacing(newest, wish.known) else wish.known
             wish = RefreshWish(grant=wish.grant, provider=wish.provider, known=known)
         return refusal(wish.grant, Postponed(obstacle=Obstacle.FAILED, retry_in_s=1.0))
+
+    def _known_wait(self, record: GrantRecord) -> Postponed | None:
+        """Return what no caller need wait for, by the record as it was just read.
+
+        The lane would say the same, but only when the grant's bank has a berth for it. A record
+        with an instant beyond all bounds goes to the lane, which corrects it.
+        """
+        now_ms = self._parts.store_clock.now_ms()
+        verdict = refusal_of(record, now_ms) if bounded(record, now_ms) == record else None
+        if verdict is None or isinstance(verdict, HealingOver):
+            return None
+        outcome = without_lease(verdict, self._parts.store_clock, self._parts.times)
+        if not isinstance(outcome, Postponed):
+            return None
+        return None if worth_waiting_s(outcome, self._parts.times) > 0 else outcome
 
     def _from_memory(self, grant: GrantId) -> TokenLookup:
         """Answer while the store is away: what memory holds, until it ends; nothing is claimed."""
@@ -145,7 +193,7 @@ class Broker:
         return refusal(grant, Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0))
 
     async def _from_record(
-        self, key: GrantKey, grant: GrantId, record: GrantRecord | None
+        self, key: GrantKey, grant: GrantId, record: GrantRecord | None, *, patience: Patience
     ) -> TokenLookup:
         if record is None or record.state.is_dead:
             self._parts.cache.drop(grant)
@@ -162,7 +210,7 @@ class Broker:
             self._hurry(token, wish)
             source = TokenSource.MEMORY if token is was_held else TokenSource.STORE
             return token.told_from(source)
-        return await self._refreshed(wish)
+        return await self._refreshed(wish, record, patience)
 
     def _is_usable(self, token: CachedToken) -> bool:
         return self._parts.store_clock.now_ms() < token.expires_at_ms
@@ -173,7 +221,7 @@ class Broker:
         is_due = self._parts.store_clock.now_ms() >= token.refresh_at_ms
         if is_due and now_s >= token.hurried_until_s:
             token.hurried_until_s = now_s + self._parts.policy.wait_s
-            self.flights.start(wish)
+            self.flights.start(wish, wait_s=self._parts.policy.wait_s)
 
     def _take(self, grant: GrantId, record: GrantRecord) -> None:
         try:

@@ -7,6 +7,7 @@ in it. It presents nothing, and does not decide whether to present again; `claim
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import assert_never, final
 
@@ -104,7 +105,7 @@ class ClaimEnding:
             self._note_end()  # the disk took the pair down in no way, and the store has it
         restraints = self._parts.restraints
         restraints.banks.learn(self._ticket.provider, None)
-        restraints.brake.note_pair()
+        restraints.brake.note_pair(self._ticket.grant)
         await restraints.gate.learn(None)
         taken_over = self._ticket.kind in (ClaimKind.PROBE, ClaimKind.ORPHAN)
         self._end(ClaimOutcome.TAKEN_OVER if taken_over else ClaimOutcome.WON)
@@ -173,10 +174,11 @@ class ClaimEnding:
                 self._announce(FoundNewer(record=verdict.record))
                 self._end(ClaimOutcome.WAITED)
             case CleanlyDenied():
-                await self._parts.restraints.brake.note_denial()
+                # Settled first: within a trial of the brake it is the last one that may be.
                 await self._settle(failure)
+                await self._parts.restraints.brake.note_denial(self._ticket.grant)
             case InDoubt():
-                await self._parts.restraints.brake.note_denial()
+                await self._parts.restraints.brake.note_denial(self._ticket.grant)
                 await self._doubt(failure, self._parts.store_clock.wait_s(verdict.until_ms))
             case BeingRevoked():
                 self._gone(GrantState.REVOKING, failure)
@@ -236,12 +238,10 @@ class ClaimEnding:
         self._observe(
             GrantDoubted(grant=self._ticket.grant, reason=failure.reason, heal_in_s=heal_in_s)
         )
-        self._announce(Postponed(obstacle=Obstacle.HELD, retry_in_s=heal_in_s, failure=failure))
+        self._announce(Postponed(obstacle=Obstacle.IN_DOUBT, retry_in_s=heal_in_s, failure=failure))
         self._end(ClaimOutcome.IN_DOUBT)
-        try:
+        with suppress(StoreUnavailable):
             await self._parts.store.call_fleet(self._ticket.grant)
-        except StoreUnavailable:
-            return
 
     def _gone(self, state: GrantState | None, failure: TokenFailure) -> None:
         self._announce(GrantGone(state=state, failure=failure))

@@ -77,12 +77,14 @@ class RefreshWish:
 
     Attributes:
         is_ordered: A person (or an app on the grants API) wants it, and answers for a probe.
+        overrides_backoff: A person wants it now, whatever backoff stands; nothing else is skipped.
     """
 
     grant: GrantId
     provider: str
     known: Position
     is_ordered: bool = False
+    overrides_backoff: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

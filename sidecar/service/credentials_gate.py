@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import final
 
+from sidecar.domain.bounds import is_running
 from sidecar.domain.breaker import Hearing, hearing_of
 from sidecar.domain.throttle import CountAcceptance, CountRefusal, TakeCanary
 from sidecar.domain.tokens import TokenFailure
@@ -33,12 +34,20 @@ class CredentialsGate:
         """Whether token requests are stopped but for a canary."""
         return self._throttle.seen.is_open
 
+    @property
+    def wait_s(self) -> float:
+        """How long no request may leave, as far as is known; 0: one may, if only as a canary."""
+        seen, now_ms = self._throttle.seen, self._store_clock.now_ms()
+        waits = seen.is_open and is_running(
+            seen.canary_at_ms, now_ms=now_ms, longest_ms=self._canary_every_ms
+        )
+        return (seen.canary_at_ms - now_ms) / 1000 if waits else 0.0
+
     async def lets_through(self) -> bool:
         """Return whether a request may leave now: always while closed, else one canary a time."""
-        seen = self._throttle.seen
-        if not seen.is_open:
+        if not self.is_open:
             return True
-        if seen.canary_at_ms > self._store_clock.now_ms():
+        if self.wait_s:
             return False
         try:
             return await self._throttle.take(TakeCanary(canary_ms=self._canary_every_ms))

@@ -11,6 +11,7 @@ from typing import final
 from sidecar.domain.events import (
     BrakePulled,
     BrakeReleased,
+    BrakeTrialEnded,
     BreakerClosed,
     BreakerName,
     BreakerOpened,
@@ -35,7 +36,16 @@ class FleetThrottle:
         return self._seen
 
     async def take(self, step: ThrottleStep) -> bool:
-        """Take a step; return whether a canary may leave.
+        """Take a step; return whether what was asked for is granted.
+
+        Raises:
+            StoreUnavailable: The step may have been taken.
+        """
+        _, is_granted = await self.answer(step)
+        return is_granted
+
+    async def answer(self, step: ThrottleStep) -> tuple[Throttle, bool]:
+        """Take a step; return the throttle right after it, and whether it is granted.
 
         Raises:
             StoreUnavailable: The step may have been taken.
@@ -48,13 +58,20 @@ class FleetThrottle:
         if not (was_overtaken and throttle.revision < self._seen.revision):
             before, self._seen = self._seen, throttle
             self._tell(before, throttle)
-        return is_granted
+        return throttle, is_granted
 
     def _tell(self, before: Throttle, after: Throttle) -> None:
-        if after.brake_cause is not None and not before.is_braked:
+        # Between two looks it may have been let go and pulled again; a start meets a trial.
+        was_let_go = before.is_braked and after.braked_at_ms != before.braked_at_ms
+        meets_trial = not before.revision and after.trial is not None and not after.is_braked
+        if was_let_go or meets_trial:
+            is_all = after.free_until_ms > 0
+            limit = 0 if is_all or after.trial is None else after.trial.limit
+            self._observer.observe(BrakeReleased(limit=limit, is_all=is_all))
+        if after.brake_cause is not None and after.braked_at_ms != before.braked_at_ms:
             self._observer.observe(BrakePulled(cause=after.brake_cause, grants=after.grants))
-        elif before.is_braked and not after.is_braked:
-            self._observer.observe(BrakeReleased())
+        if before.trial is not None and not before.is_braked and after.trial is None:
+            self._observer.observe(BrakeTrialEnded(limit=before.trial.limit))
         if after.is_open and not before.is_open and after.refusal_reason is not None:
             self._observer.observe(
                 BreakerOpened(name=BreakerName.CREDENTIALS, reason=after.refusal_reason)

@@ -29,6 +29,7 @@ from sidecar.domain.outcomes import (
 from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, StoredPair
 from sidecar.domain.secret import Secret
 from sidecar.ports import StoreUnavailable
+from sidecar.service.brake_calls import BrakeCalls
 from sidecar.service.broker import Broker
 from sidecar.service.grant_answers import (
     ChangeAnswer,
@@ -60,17 +61,28 @@ _STORE_AWAY: Final = Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
 
 @final
 class GrantDesk:
-    """Answers the calls of the grants API."""
+    """Answers the calls of the grants API.
+
+    Attributes:
+        brake: Answers those about the fleet's brake.
+    """
 
     def __init__(self, *, parts: ServingParts, broker: Broker, steward: Steward) -> None:
         self._parts = parts
         self._broker = broker
         self._steward = steward
         self._viewer = GrantViewer(vault=parts.vault)
+        self.brake = BrakeCalls(
+            desk=steward.brake, lane=parts.lane, wait_s=parts.policy.exchange_wait_s
+        )
 
     def grant_id(self, key: GrantKey) -> GrantId:
         """Return the keyed hash that names the grant in logs."""
         return self._parts.vault.grant_id(key)
+
+    def now_ms(self) -> int:
+        """Return the store's time, by which everything in a record is told."""
+        return self._parts.store_clock.now_ms()
 
     async def show(self, key: GrantKey) -> ReadAnswer:
         """Return the grant as the store has it."""
@@ -108,8 +120,8 @@ class GrantDesk:
             case _:
                 assert_never(outcome)
 
-    async def refresh(self, key: GrantKey) -> ReadAnswer:
-        """Replace the grant's pair now."""
+    async def refresh(self, key: GrantKey, *, overrides_backoff: bool = False) -> ReadAnswer:
+        """Replace the grant's pair now; a person may skip its backoff, and nothing else."""
         try:
             record = await self._parts.store.read(self.grant_id(key))
         except StoreUnavailable:
@@ -117,7 +129,10 @@ class GrantDesk:
         if record is None or record.state.is_dead:
             return GrantGone(state=None if record is None else record.state)
         outcome = await self._broker.renew(
-            key, known=record.position, wait_s=self._parts.policy.exchange_wait_s
+            key,
+            known=record.position,
+            wait_s=self._parts.policy.exchange_wait_s,
+            overrides_backoff=overrides_backoff,
         )
         match outcome:
             case Refreshed():
@@ -170,10 +185,6 @@ class GrantDesk:
                 return outcome
             case _:
                 assert_never(outcome)
-
-    async def release_brake(self) -> Postponed | None:
-        """Let the fleet's brake go; ``None``: it is off now."""
-        return await self._parts.lane.run(self._steward.release_brake, where="brake")
 
     async def page(
         self, wanted: GrantFilter, *, cursor: str, limit: int

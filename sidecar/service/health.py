@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from sidecar.domain.store_trouble import StoreTrouble
+
 
 class Phase(StrEnum):
     """Where the process stands in its life."""
@@ -25,6 +27,7 @@ class HealthReport:
 
     Attributes:
         store_up: Whether the store answered last; a sidecar without it still serves from memory.
+        store_trouble: Why it did not, or why other calls fail though it did; ``None``: all is well.
         spool_writable: Whether a claim may leave.
         breaker_open: Whether token requests are stopped.
         brake_on: Whether claims and settlements are stopped until a person lets the brake go.
@@ -37,6 +40,7 @@ class HealthReport:
     breaker_open: bool
     brake_on: bool
     parked: int
+    store_trouble: StoreTrouble | None = None
 
 
 class Health(Protocol):

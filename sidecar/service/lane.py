@@ -89,6 +89,10 @@ class ClaimLane:
         """
 
         async def work(answer: Callable[[RefreshOutcome], None]) -> None:
+            held_back = self._refresher.held_back(wish.provider) if self._is_open else None
+            if held_back is not None:  # known at once, also where its bank has no berth left
+                answer(held_back)
+                return
             async with self._berths.berth(wish.provider):
                 # Asked with the berth in hand: waiting for one takes its time.
                 if self.takes_ahead if is_ahead else self._is_open:

@@ -5,6 +5,7 @@ One mapping of verdicts to outcomes; it tells nobody and changes nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from sidecar.domain.commands import (
@@ -12,6 +13,7 @@ from sidecar.domain.commands import (
     BackingOff,
     Busy,
     Dead,
+    Doubted,
     Fresh,
     HealingOver,
     Held,
@@ -22,12 +24,13 @@ from sidecar.domain.commands import (
     Quarantined,
 )
 from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed
+from sidecar.domain.policy import ProtocolTimes
 from sidecar.service.brake import HELD_S
 from sidecar.service.store_clock import StoreClock
 
 
 def without_lease(
-    verdict: AcquireVerdict | None, clock: StoreClock
+    verdict: AcquireVerdict | None, clock: StoreClock, times: ProtocolTimes
 ) -> FoundNewer | GrantGone | Postponed:
     """Return what came of a wish whose acquire ended so; ``None``: the store is away."""
     match verdict:
@@ -38,9 +41,14 @@ def without_lease(
         case Dead():
             return GrantGone(state=verdict.state)
         case Quarantined():
-            return _until(Obstacle.QUARANTINED, verdict.until_ms, clock)
+            postponed = _until(Obstacle.QUARANTINED, verdict.until_ms, clock)
+            return replace(postponed, age_s=times.quarantine_s - postponed.retry_in_s)
         case Held():
-            return _until(Obstacle.HELD, verdict.until_ms, clock)
+            postponed = _until(Obstacle.HELD, verdict.until_ms, clock)
+            return replace(postponed, age_s=times.hold_s - postponed.retry_in_s)
+        case Doubted():
+            age_s = (clock.now_ms() - verdict.since_ms) / 1000
+            return replace(_until(Obstacle.IN_DOUBT, verdict.until_ms, clock), age_s=age_s)
         case Busy():
             return _until(Obstacle.BUSY, verdict.until_ms, clock)
         case BackingOff():

@@ -67,6 +67,7 @@ class Lifecycle:
             breaker_open=self._vitals.restraints.gate.is_open,
             brake_on=self._vitals.restraints.brake.is_on,
             parked=self._parked,
+            store_trouble=self._vitals.watch.trouble,
         )
 
     def ready(self, *, version: str) -> None:

@@ -28,7 +28,6 @@ from sidecar.domain.outcomes import (
     Unchanged,
 )
 from sidecar.domain.record import (
-    Consent,
     ConsentId,
     GrantId,
     GrantKey,
@@ -36,16 +35,14 @@ from sidecar.domain.record import (
     GrantState,
 )
 from sidecar.domain.secret import Secret
-from sidecar.domain.spooled import PairReceived
 from sidecar.domain.token_wire import PairRead, read_reply
 from sidecar.domain.tokens import TokenFailure, TokenPair
 from sidecar.domain.wire import TokenReply
 from sidecar.ports import StoreUnavailable
 from sidecar.service import faults
-from sidecar.service.arrivals import Arrival, Arrivals, Brought
+from sidecar.service.arrivals import Arrival, Arrivals, Brought, Newcomer, first_pair
 from sidecar.service.asking import ask
 from sidecar.service.claim_parts import ClaimParts
-from sidecar.service.vault import PairPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +50,17 @@ class Import:
     """Tokens that were obtained elsewhere.
 
     Attributes:
-        tokens: The pair; its life counts from now.
+        tokens: The pair; its life counts from when the order came.
         consented_at_ms: When the end user consented, or ``None``: when the id_token was issued.
         is_replacing: Replace a live grant even if it is not older.
+        ordered_at_ms: When the order came (store clock); ``None``: now.
     """
 
     key: GrantKey
     tokens: TokenPair
     consented_at_ms: int | None
     is_replacing: bool
+    ordered_at_ms: int | None = None
 
 
 @final
@@ -83,9 +82,7 @@ class Obtainer:
         except StoreUnavailable:
             return Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
         if not await gate.lets_through():
-            return Postponed(
-                obstacle=Obstacle.BREAKER_OPEN, retry_in_s=self._parts.times.canary_every_s
-            )
+            return Postponed(obstacle=Obstacle.BREAKER_OPEN, retry_in_s=gate.wait_s)
         exchange = _Exchange(parts=self._parts, key=key, former=former)
         try:
             with self._parts.committer.in_hand(grant):
@@ -123,13 +120,14 @@ class Obtainer:
             refused = self._stands_against(order, former)
             if refused is not None:
                 return refused
-        newcomer = _Newcomer(
+        newcomer = Newcomer(
             key=order.key,
             former=former,
             consent_id=self._consent_of_import(order, former),
             consented_at_ms=order.consented_at_ms,
+            asked_at_ms=order.ordered_at_ms or self._parts.store_clock.now_ms(),
         )
-        received = _first_pair(self._parts, newcomer, order.tokens)
+        received = first_pair(self._parts, newcomer, order.tokens)
         if not self._parts.journal.keep(received):
             return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
         brought = Brought(received=received, tokens=order.tokens, is_durable=True)
@@ -191,6 +189,7 @@ class _Exchange:
         self._parts = parts
         self._key = key
         self._former = former
+        self._sent_s = parts.clock.elapsed_s()
         # Once, however often the answer is read: it brings one consent.
         self._consent_id = ConsentId(parts.entropy.new_id())
         self.result: Brought | TokenFailure | None = None
@@ -199,7 +198,7 @@ class _Exchange:
         """Send the code; `result` says what came of it."""
         started_s = self._parts.clock.elapsed_s()
         request = self._parts.requests.obtain(code, redirect_uri=redirect_uri)
-        reply = await ask(self._parts, request, on_answer=self._on_answer)
+        reply = await ask(self._parts, request, on_answer=self._on_answer, on_send=self._on_send)
         if self.result is None:
             await self._read_again(reply)
         self._parts.observer.observe(
@@ -209,6 +208,9 @@ class _Exchange:
                 duration_s=self._parts.clock.elapsed_s() - started_s,
             )
         )
+
+    def _on_send(self) -> None:
+        self._sent_s = self._parts.clock.elapsed_s()
 
     def _on_answer(self, reply: TokenReply) -> None:
         try:
@@ -225,7 +227,12 @@ class _Exchange:
             await asyncio.sleep(pause_s)
 
     def _read(self, reply: TokenReply) -> Brought | TokenFailure:
-        reading = read_reply(Operation.OBTAIN, reply, max_age_s=self._parts.policy.max_age_s)
+        reading = read_reply(
+            Operation.OBTAIN,
+            reply,
+            max_age_s=self._parts.policy.max_age_s,
+            took_s=self._parts.clock.elapsed_s() - self._sent_s,
+        )
         match reading:
             case PairRead():
                 return self._keep(reading.pair)
@@ -236,23 +243,16 @@ class _Exchange:
 
     def _keep(self, tokens: TokenPair) -> Brought:
         """Spool the pair; if the disk refuses, the commit from memory is all there is."""
-        newcomer = _Newcomer(
+        newcomer = Newcomer(
             key=self._key,
             former=self._former,
             consent_id=self._consent_id,
             consented_at_ms=None,
+            asked_at_ms=self._parts.store_clock.at_ms(self._sent_s),
         )
-        received = _first_pair(self._parts, newcomer, tokens)
+        received = first_pair(self._parts, newcomer, tokens)
         is_durable = self._parts.journal.keep(received)
         return Brought(received=received, tokens=tokens, is_durable=is_durable)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Newcomer:
-    key: GrantKey
-    former: GrantRecord | None
-    consent_id: ConsentId
-    consented_at_ms: int | None
 
 
 def _malformed() -> TokenFailure:
@@ -265,26 +265,3 @@ def _is_newer(order: Import, former: GrantRecord) -> bool:
         order.consented_at_ms is not None
         and order.consented_at_ms > former.pair.consent.consented_at_ms
     )
-
-
-def _first_pair(parts: ClaimParts, newcomer: _Newcomer, tokens: TokenPair) -> PairReceived:
-    """Return the sealed first pair of a consent that counts as later than the one it replaces."""
-    grant = parts.vault.grant_id(newcomer.key)
-    now_ms = parts.store_clock.now_ms()
-    wanted_ms = newcomer.consented_at_ms or tokens.issued_at_s * 1000 or now_ms
-    former = newcomer.former
-    after_former_ms = 0 if former is None else former.pair.consent.consented_at_ms + 1
-    pair = parts.vault.seal_pair(
-        tokens,
-        place=PairPlace(
-            grant=grant,
-            sealed_key=parts.vault.seal_key(grant, newcomer.key),
-            consent=Consent(
-                id=newcomer.consent_id,
-                consented_at_ms=max(wanted_ms, after_former_ms),
-            ),
-            generation=0,
-        ),
-        expires_at_ms=now_ms + tokens.life_s * 1000,
-    )
-    return PairReceived(grant=grant, claim_id=None, pair=pair)

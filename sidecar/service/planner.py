@@ -36,7 +36,7 @@ class Planner:
 
     def expect(self, grant: GrantId, record: GrantRecord) -> None:
         """Plan the next look at a grant from its record; whether it is in use shows then."""
-        at_ms = self.rules.prospect(grant, record).if_used_ms
+        at_ms = self.rules.prospect(grant, record, now_ms=self._store_clock.now_ms()).if_used_ms
         if at_ms is not None:
             self.plan(grant, at_ms)
 

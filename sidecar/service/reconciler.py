@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import final
 
+from sidecar.domain.bounds import bounded_until_ms
 from sidecar.domain.commands import BeginRevocation
 from sidecar.domain.events import RecordUnreadable, SpoolReplayed
 from sidecar.domain.failure import Operation
@@ -168,7 +169,8 @@ class Reconciler:
     def _read_again(self, answer: AnswerReceived) -> None:
         """Take the pair from an answer that a former process could not read or write any more.
 
-        How old it is, nobody knows, so its id_token is not trusted.
+        Its life counts from when it was asked for; where an earlier version did not note that, its
+        id_token is not trusted.
         """
         try:
             body = self._parts.vault.open_answer(
@@ -181,7 +183,11 @@ class Reconciler:
             self._orphans.spare(answer.claim_id)
             self._parts.observer.observe(RecordUnreadable(grant=answer.grant, key_id=error.key_id))
             return
-        reading = read_reply(Operation.REFRESH, Answered(status=200, body=body))
+        reading = read_reply(
+            Operation.REFRESH,
+            Answered(status=200, body=body),
+            max_age_s=self._parts.policy.max_age_s,
+        )
         if not isinstance(reading, PairRead):
             if answer.claim_id not in self._orphans:
                 self._parts.journal.note(ClaimEnded(grant=answer.grant, claim_id=answer.claim_id))
@@ -194,7 +200,8 @@ class Reconciler:
                 consent=answer.consent,
                 generation=answer.position.generation + 1,
             ),
-            expires_at_ms=0,
+            # Not from the future, should the store's clock have stepped back since.
+            asked_at_ms=min(answer.sent_at_ms, self._parts.store_clock.now_ms()) or None,
         )
         self._parts.journal.keep(
             PairReceived(grant=answer.grant, claim_id=answer.claim_id, pair=pair)
@@ -222,7 +229,7 @@ class Reconciler:
             if record is None or record.state is not GrantState.IN_DOUBT:
                 del self._doubts[grant]
             elif record.hold_until_ms > now_ms:
-                self._doubts[grant] = record.hold_until_ms
+                self._doubts[grant] = bounded_until_ms(record.hold_until_ms, now_ms=now_ms)
             else:
                 await self._parts.settler.settle(grant, record.position)
 

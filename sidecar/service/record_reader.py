@@ -23,6 +23,7 @@ class RecordReader:
         self._watch = watch
         self._reads: dict[GrantId, asyncio.Task[GrantRecord | StoreUnavailable | None]] = {}
         self._group = asyncio.TaskGroup()
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -34,6 +35,7 @@ class RecordReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._is_over = True
         for read in list(self._reads.values()):
             read.cancel()
         await self._group.__aexit__(kind, error, trace)
@@ -42,9 +44,9 @@ class RecordReader:
         """Return the record, or ``None``.
 
         Raises:
-            StoreUnavailable: At once while the watch knows the store to be away.
+            StoreUnavailable: At once while the watch knows the store to be away, or at the end.
         """
-        if not self._watch.is_up:
+        if self._is_over or not self._watch.is_up:
             raise StoreUnavailable
         read = self._reads.get(grant)
         if read is None:

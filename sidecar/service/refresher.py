@@ -6,20 +6,17 @@ and the store before Akoya. It never waits for a peer; whoever wished decides wh
 
 from __future__ import annotations
 
-import asyncio
 from typing import final
 
 from sidecar.domain.commands import (
-    Acquire,
     AcquireVerdict,
     AdoptOrphan,
     HealingOver,
-    Incarnation,
     Leased,
-    NewIncarnation,
-    Release,
+    Quarantined,
 )
 from sidecar.domain.events import (
+    BackoffOverridden,
     ClaimEndedAs,
     ClaimKind,
     ClaimOutcome,
@@ -28,7 +25,7 @@ from sidecar.domain.events import (
 )
 from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, Refreshed
 from sidecar.domain.policy import ProbePolicy
-from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError, RunId
+from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
 from sidecar.domain.tracing import SpanName
 from sidecar.ports import SealError, StoreUnavailable
@@ -36,10 +33,12 @@ from sidecar.service.brake import HELD_S
 from sidecar.service.claim import Claim
 from sidecar.service.claim_parts import Announce, ClaimParts, RefreshWish, Ticket
 from sidecar.service.lease_refusals import without_lease
+from sidecar.service.leases import Leases
 from sidecar.service.settler import Settlement
 
-ACQUIRE_TRIES = 3
 UNREADABLE_RETRY_S = 30.0
+
+_BREAKER_OPEN = Postponed(obstacle=Obstacle.BREAKER_OPEN, retry_in_s=1.0)
 
 
 @final
@@ -48,14 +47,13 @@ class Refresher:
 
     def __init__(self, *, parts: ClaimParts) -> None:
         self._parts = parts
-        self._met: dict[RunId, Incarnation] = {}
+        self._leases = Leases(parts=parts)
 
     async def refresh(self, wish: RefreshWish, announce: Announce) -> None:
         """Try to replace the pair at `wish.known`; announces exactly what came of it."""
         obstacle = await self._obstacle(wish.provider)
         if obstacle is not None:
-            retry_in_s = HELD_S if obstacle is Obstacle.BRAKE_ON else 1.0
-            announce(Postponed(obstacle=obstacle, retry_in_s=retry_in_s))
+            announce(obstacle)
             return
         if self._holds_unread_answer(wish):
             announce(Postponed(obstacle=Obstacle.UNREADABLE, retry_in_s=UNREADABLE_RETRY_S))
@@ -65,16 +63,34 @@ class Refresher:
         if local is not None and is_parked and not await self._drain(local, wish, announce):
             return
         claim_id = ClaimId(self._parts.entropy.new_id())
-        verdict = await self._acquire(wish, claim_id)
+        verdict = await self._leases.acquire(wish, claim_id)
         if isinstance(verdict, Leased):
+            if self._is_override(verdict.record):
+                self._parts.observer.observe(BackoffOverridden(grant=wish.grant))
             kind = self._kind(wish, verdict.record)
             await self._claim(wish, claim_id, verdict.record, kind=kind, announce=announce)
         elif isinstance(verdict, HealingOver):
             await self._settle(wish, verdict.record, announce)
         else:
-            outcome = without_lease(verdict, self._parts.store_clock)
-            self._tell(wish.grant, outcome)
+            outcome = without_lease(verdict, self._parts.store_clock, self._parts.times)
+            self._tell(wish.grant, verdict, outcome)
             announce(outcome)
+
+    def held_back(self, provider: str | None) -> Postponed | None:
+        """Return what is known to stop every claim of a bank for now; takes no canary.
+
+        Args:
+            provider: The bank; ``None``: not known yet.
+        """
+        restraints = self._parts.restraints
+        if not self._parts.journal.is_writable:
+            return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
+        if restraints.brake.is_on:
+            return Postponed(obstacle=Obstacle.BRAKE_ON, retry_in_s=HELD_S)
+        wait_s = restraints.gate.wait_s
+        if provider is not None:
+            wait_s = max(wait_s, restraints.banks.wait_s(provider))
+        return Postponed(obstacle=Obstacle.BREAKER_OPEN, retry_in_s=wait_s) if wait_s else None
 
     async def adopt(self, intent: ClaimIntended, claim_id: ClaimId, announce: Announce) -> bool:
         """Repeat at once, as `claim_id`, the claim of a dead process whose spool is ours now.
@@ -126,16 +142,17 @@ class Refresher:
             for answer in self._parts.journal.state.answers.values()
         )
 
-    async def _obstacle(self, provider: str | None) -> Obstacle | None:
-        """Return what stops a claim before it begins; `provider` is ``None`` if not known yet."""
+    async def _obstacle(self, provider: str | None) -> Postponed | None:
+        """Return what stops a claim before it begins; one that may try is a breaker's canary."""
+        held_back = self.held_back(provider)
+        if held_back is not None:
+            return held_back
         restraints = self._parts.restraints
-        if not self._parts.journal.is_writable:
-            return Obstacle.SPOOL_AWAY
-        if restraints.brake.is_on:
-            return Obstacle.BRAKE_ON
-        if provider is not None and not restraints.banks.lets_through(provider):
-            return Obstacle.BREAKER_OPEN
-        return None if await restraints.gate.lets_through() else Obstacle.BREAKER_OPEN
+        if provider is not None:
+            restraints.banks.note_leaving(provider)
+        if await restraints.gate.lets_through():
+            return None
+        return self.held_back(None) or _BREAKER_OPEN
 
     async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
         """Store the pair that waits here before anything is claimed; return whether to go on."""
@@ -157,40 +174,10 @@ class Refresher:
             return
         announce(Refreshed(pair=local.pair, tokens=tokens))
 
-    async def _acquire(self, wish: RefreshWish, claim_id: ClaimId) -> AcquireVerdict | None:
-        """Ask for the lease, a few times with the same claim; ``None``: the store is away."""
-        give_up_s = self._parts.clock.elapsed_s() + self._parts.times.acquire_patience_s
-        tries = 0
-        incarnation: Incarnation | None = None
-        while tries < ACQUIRE_TRIES and self._parts.clock.elapsed_s() <= give_up_s:
-            command = Acquire(
-                claim_id=claim_id,
-                replica_id=self._parts.identity.replica_id,
-                boot_id=self._parts.identity.boot_id,
-                known=wish.known,
-                incarnation=incarnation,
-                lease_ms=int(self._parts.times.lease_s * 1000),
-                quarantine_ms=int(self._parts.times.quarantine_s * 1000),
-                may_probe=wish.is_ordered or self._parts.policy.probes is ProbePolicy.AFTER_HOLD,
-                may_go_on=self._parts.policy.probes is ProbePolicy.OWNER_ONLY,
-            )
-            try:
-                verdict = await self._parts.store.apply(wish.grant, command)
-                if not isinstance(verdict, NewIncarnation):
-                    return verdict
-                incarnation = await self._meet(verdict.run_id)
-            except StoreUnavailable:
-                await asyncio.sleep(self._parts.times.commit_retry_first_s)
-            tries += 1
-        return None
-
-    async def _meet(self, run_id: RunId) -> Incarnation:
-        """Announce an incarnation, each once: a store may have several at a time."""
-        incarnation = self._met.get(run_id)
-        if incarnation is None:
-            incarnation = await self._parts.store.meet(run_id)
-            self._met[run_id] = incarnation
-        return incarnation
+    def _is_override(self, leased: GrantRecord) -> bool:
+        """Whether this very lease skipped a backoff."""
+        leased_at_ms = leased.lease_until_ms - int(self._parts.times.lease_s * 1000)
+        return leased.overridden_at_ms == leased_at_ms
 
     async def _settle(self, wish: RefreshWish, record: GrantRecord, announce: Announce) -> None:
         try:
@@ -234,29 +221,18 @@ class Refresher:
             claim = Claim(parts=self._parts, ticket=ticket, announce=announce)
         except SealError as error:
             self._unreadable(wish.grant, error, announce)
-            await self._hand_back(wish.grant, claim_id, is_orphan=is_orphan)
+            await self._leases.give_back(
+                wish.grant, claim_id, why=Obstacle.UNREADABLE, is_orphan=is_orphan
+            )
             return
         except Exception:  # it goes on, but not with a lease that nobody uses
-            await self._hand_back(wish.grant, claim_id, is_orphan=is_orphan)
+            await self._leases.give_back(
+                wish.grant, claim_id, why=Obstacle.FAILED, is_orphan=is_orphan
+            )
             raise
         span = self._parts.tracer.span(SpanName.CLAIM)
         with span, self._parts.committer.in_hand(wish.grant):
             await claim.run()
-
-    async def _hand_back(self, grant: GrantId, claim_id: ClaimId, *, is_orphan: bool) -> None:
-        """Give back a lease for which nothing was sent; if the store is away, it just ends."""
-        error = LastError(operation="refresh", reason=Obstacle.UNREADABLE.value, at_ms=0)
-        release = Release(
-            claim_id=claim_id,
-            is_unspent=True,
-            backoff_ms=1000,
-            error=error,
-            is_orphan=is_orphan,
-        )
-        try:
-            await self._parts.store.apply(grant, release)
-        except StoreUnavailable:
-            return
 
     def _unreadable(self, grant: GrantId, error: SealError, announce: Announce) -> None:
         self._parts.observer.observe(RecordUnreadable(grant=grant, key_id=error.key_id))
@@ -268,14 +244,19 @@ class Refresher:
         except SealError:
             return ""
 
-    def _tell(self, grant: GrantId, outcome: FoundNewer | GrantGone | Postponed) -> None:
-        match outcome:
-            case FoundNewer():
-                self._end(grant, ClaimOutcome.WAITED)
-            case Postponed(obstacle=Obstacle.QUARANTINED, retry_in_s=wait_s):
-                self._parts.observer.observe(RecordQuarantined(grant=grant, wait_s=wait_s))
-            case GrantGone() | Postponed():
-                pass
+    def _tell(
+        self,
+        grant: GrantId,
+        verdict: AcquireVerdict | None,
+        outcome: FoundNewer | GrantGone | Postponed,
+    ) -> None:
+        if isinstance(verdict, Quarantined):
+            wait_s = self._parts.store_clock.wait_s(verdict.until_ms)
+            self._parts.observer.observe(
+                RecordQuarantined(grant=grant, wait_s=wait_s, until_ms=verdict.until_ms)
+            )
+        elif isinstance(outcome, FoundNewer):
+            self._end(grant, ClaimOutcome.WAITED)
 
     def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:
         self._parts.observer.observe(ClaimEndedAs(grant=grant, outcome=outcome))

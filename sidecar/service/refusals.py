@@ -17,7 +17,8 @@ def refusal(grant: GrantId, outcome: Postponed | GrantGone) -> TokenRefused:
             return TokenRefused(
                 grant=grant,
                 reason=ProblemReason.TOKEN_UNAVAILABLE,
-                retry_after_s=max(1.0, outcome.retry_in_s),
+                retry_after_s=outcome.retry_in_s,
+                is_cut_short=outcome.is_cut_short,
             )
         case GrantGone(state=None):
             return TokenRefused(grant=grant, reason=ProblemReason.GRANT_UNKNOWN)

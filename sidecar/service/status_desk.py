@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import final
 
 from sidecar.domain.failure import HINTS
+from sidecar.domain.store_trouble import TROUBLE_HINTS
 from sidecar.ports import Clock
 from sidecar.service.health import Health, HealthReport, Phase
 from sidecar.service.lane import ClaimLane
@@ -62,14 +63,24 @@ def _process(report: HealthReport) -> Check:
 
 
 def _store(report: HealthReport) -> Check:
-    if report.store_up:
+    trouble = report.store_trouble
+    if report.store_up and trouble is None:
         return Check(name=CheckName.STORE, mood=Mood.GOOD, said="it answers")
+    why = "" if trouble is None else f": {trouble.value}"
+    hint = "" if trouble is None else f" {TROUBLE_HINTS[trouble]}"
+    if report.store_up:
+        return Check(
+            name=CheckName.STORE,
+            mood=Mood.BAD,
+            said=f"it answers, but not every call{why}",
+            hint=f"Some calls of Redis fail or wait.{hint}",
+        )
     return Check(
         name=CheckName.STORE,
         mood=Mood.BAD,
-        said="no answer",
+        said=f"no answer{why}",
         hint="Redis is away: tokens are served from memory until they expire, and nothing is "
-        "refreshed. Look at Redis and the network; `akoya-sidecar doctor` says more.",
+        f"refreshed.{hint} `akoya-sidecar doctor` says more.",
     )
 
 
@@ -130,7 +141,8 @@ def _brake(report: HealthReport, notes: Notes) -> Check:
         mood=Mood.BAD,
         said="on" if notes.braked is None else f"on, because of {notes.braked.value}",
         hint="Too many users seemed to lose their consent at once, so the fleet refreshes nobody. "
-        "Look first at what made it so, then let it go: POST /brake/release.",
+        "Look first at what made it so: `akoya-sidecar brake show` says more, and `akoya-sidecar "
+        "brake release` lets some grants go.",
     )
 
 

@@ -36,6 +36,7 @@ from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, La
 from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import PairForgotten
 from sidecar.ports import StoreUnavailable
+from sidecar.service.brake_desk import BrakeDesk
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.obtainer import Import, Obtainer
 from sidecar.service.revoker import Revoker
@@ -76,12 +77,17 @@ _STORE_AWAY: Final = Postponed(obstacle=Obstacle.STORE_AWAY, retry_in_s=1.0)
 
 @final
 class Steward:
-    """The lane's side of the grants API."""
+    """The lane's side of the grants API.
+
+    Attributes:
+        brake: What a person asks of the fleet's brake.
+    """
 
     def __init__(self, *, parts: ClaimParts, obtainer: Obtainer, revoker: Revoker) -> None:
         self._parts = parts
         self._obtainer = obtainer
         self._revoker = revoker
+        self.brake = BrakeDesk(parts=parts)
 
     async def obtain(self, key: GrantKey, code: Secret, *, redirect_uri: str) -> ObtainOutcome:
         """Exchange an authorization code."""
@@ -135,14 +141,6 @@ class Steward:
             return await self._erase(self._parts.vault.grant_id(key))
         except StoreUnavailable:
             return _STORE_AWAY
-
-    async def release_brake(self) -> Postponed | None:
-        """Let the fleet's brake go; ``None``: it is off now."""
-        try:
-            await self._parts.restraints.brake.release()
-        except StoreUnavailable:
-            return _STORE_AWAY
-        return None
 
     async def _erase(self, grant: GrantId) -> PurgeOutcome:
         record = await self._parts.store.read(grant)

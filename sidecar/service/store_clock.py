@@ -21,7 +21,11 @@ class StoreClock:
 
     def now_ms(self) -> int:
         """Return the store's time in milliseconds; before the first probe, the wall clock's."""
-        return int(self._clock.elapsed_s() * 1000 + self._offset_ms)
+        return self.at_ms(self._clock.elapsed_s())
+
+    def at_ms(self, elapsed_s: float) -> int:
+        """Return what the store's clock showed, as it runs now, at an instant of `elapsed_s`."""
+        return int(elapsed_s * 1000 + self._offset_ms)
 
     def adjust(self, *, asked_at_s: float, answered_at_s: float, store_ms: int) -> None:
         """Take a probe's answer in; both instants are of `Clock.elapsed_s`."""

@@ -128,7 +128,7 @@ class Sweeper:
             settlement = await self._parts.settler.settle(grant, record.position)
             sweep.settled += settlement is Settlement.SETTLED
             return
-        prospect = self._rules.prospect(grant, record)
+        prospect = self._rules.prospect(grant, record, now_ms=self._parts.store_clock.now_ms())
         if prospect.if_used_ms is not None:
             self._prospects[shard_of(grant)][grant] = prospect
 

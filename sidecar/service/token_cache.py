@@ -159,8 +159,14 @@ class TokenCache:
         committed_at_ms: int,
         cooling_product: str,
     ) -> CachedToken:
+        committed_at_ms = min(committed_at_ms, self._store_clock.now_ms())
+        expires_at_ms = policy.believed_expiry_ms(
+            expires_at_ms=pair.expires_at_ms,
+            committed_at_ms=committed_at_ms,
+            policy=self._policy,
+        )
         horizon = policy.horizon(
-            expires_at_ms=pair.expires_at_ms if bearer else 0,
+            expires_at_ms=expires_at_ms if bearer else 0,
             committed_at_ms=committed_at_ms,
             jitter=policy.grant_jitter(grant),
             policy=self._policy,

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sidecar.domain.record import GrantKey
 from sidecar.domain.tokens import HealVerdict, TokenFound, TokenLookup
+from sidecar.service.patience import Patience
 
 
 class BearerSource(Protocol):
@@ -22,12 +23,21 @@ class BearerSource(Protocol):
         """Return a fresh token from memory; ``None`` when it must be looked up. The hot path."""
         ...
 
-    async def token_for(self, key: GrantKey) -> TokenLookup:
-        """Return a token, refreshed if need be, or why there is none now; waits a bounded time."""
+    def patience(self) -> Patience:
+        """Return the patience of one call, for everything that it asks here."""
         ...
 
-    async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
-        """Answer to a 401 of the upstream for `rejected`; waits a bounded time.
+    async def token_for(self, key: GrantKey, *, patience: Patience) -> TokenLookup:
+        """Return a token, refreshed if need be, or why there is none now.
+
+        It waits no longer than `patience` has left, and not at all for what is known to last.
+        """
+        ...
+
+    async def heal(
+        self, key: GrantKey, rejected: TokenFound, *, product: str, patience: Patience
+    ) -> HealVerdict:
+        """Answer to a 401 of the upstream for `rejected`; waits as `token_for` does.
 
         Called a second time with the token of a `HealGranted` that was rejected too: then no
         other token helps, and 401s of this product start no refresh for a while.

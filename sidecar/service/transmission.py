@@ -59,6 +59,8 @@ class Transmission:
         self._is_marked = False
         self._slow = False
         self._started_s = parts.clock.elapsed_s()
+        # When the first byte could leave: a paused process reads its answer much later.
+        self._sent_s = self._started_s
         self._reply: TokenReply = NotSent()
         self._is_admitted = False
         self.result: Delivered | Unread | TokenFailure | None = None
@@ -99,10 +101,7 @@ class Transmission:
         return self.result or Unread()
 
     async def _send(self, request: TokenRequest) -> None:
-        """Send the request. A fault on the way does not undo what was read or what may have left.
-
-        Whoever is to send promises to raise nothing, and a promise ends no claim.
-        """
+        """Send the request; a fault on the way undoes neither what was read nor what has left."""
         try:
             await self._parts.idp.send(
                 request, before_send=self._before_send, on_answer=self._on_answer
@@ -121,6 +120,7 @@ class Transmission:
         kind = self._ticket.kind if self.sends == 0 else ClaimKind.RETRY
         self._tell(TokenSent(kind=kind))
         self.sends += 1
+        self._sent_s = self._parts.clock.elapsed_s()
         self._is_admitted = True
         return True
 
@@ -216,23 +216,26 @@ class Transmission:
         answered_s = self._parts.clock.elapsed_s()
         if may_hold_a_pair(reply):
             self._take_down(reply, durable=False)
-        reading = read_reply(Operation.REFRESH, reply, max_age_s=self._parts.policy.max_age_s)
+        reading = read_reply(
+            Operation.REFRESH,
+            reply,
+            max_age_s=self._parts.policy.max_age_s,
+            took_s=answered_s - self._sent_s,
+        )
         if isinstance(reading, PairRead):
             return self._deliver(reading.pair, answered_s, is_salvaged=reading.is_salvaged)
         if isinstance(reading, PairKept):
             tokens = reading.paired_with(self._ticket.tokens.refresh_token)
             return self._deliver(tokens, answered_s, is_salvaged=False)
-        if isinstance(reading, TokenFailure):
-            return reading
-        message = "a refresh is not a revocation"
-        raise AssertionError(message)
+        assert isinstance(reading, TokenFailure)  # noqa: S101 - a refresh is no revocation
+        return reading
 
     def _take_down(self, reply: Answered | Broken, *, durable: bool) -> None:
         """Write the raw answer down, so that a later start can read what this one could not."""
         journal = self._parts.journal
         try:
-            answer = self._sealed_answer(reply.body)
-            _ = journal.keep(answer) if durable else journal.note(answer)
+            write = journal.keep if durable else journal.note
+            write(self._sealed_answer(reply.body))
         except Exception as error:  # noqa: BLE001 - reported; the pair in it is what matters
             self._report("answer", error)
 
@@ -246,7 +249,7 @@ class Transmission:
                 consent=record.pair.consent,
                 generation=record.pair.generation + 1,
             ),
-            expires_at_ms=self._parts.store_clock.now_ms() + tokens.life_s * 1000,
+            asked_at_ms=self._parts.store_clock.at_ms(self._sent_s),
         )
         received = PairReceived(grant=self._ticket.grant, claim_id=self._ticket.claim_id, pair=pair)
         is_durable = self._parts.journal.keep(received)
@@ -290,4 +293,5 @@ class Transmission:
                 claim_id=self._ticket.claim_id,
                 position=record.position,
             ),
+            sent_at_ms=self._parts.store_clock.at_ms(self._sent_s),
         )

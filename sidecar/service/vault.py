@@ -69,14 +69,28 @@ class Vault:
         user, provider = cast("list[str]", json.loads(plain))
         return GrantKey(user=user, provider=provider)
 
-    def seal_pair(self, tokens: TokenPair, *, place: PairPlace, expires_at_ms: int) -> StoredPair:
-        """Return the pair as it may lie in the store and in the spool."""
+    def seal_pair(
+        self, tokens: TokenPair, *, place: PairPlace, asked_at_ms: int | None
+    ) -> StoredPair:
+        """Return the pair as it may lie in the store and in the spool.
+
+        Args:
+            tokens: The pair; its life and its age count from `asked_at_ms`.
+            place: Where it belongs.
+            asked_at_ms: When the pair was asked for (store clock), never when its answer was read,
+                which may be much later; ``None``: unknown, so its id_token is not trusted.
+        """
+        expires_at_ms, aged_from_ms = 0, 0
+        if asked_at_ms is not None:
+            expires_at_ms = asked_at_ms + tokens.life_s * 1000
+            aged_from_ms = asked_at_ms - tokens.age_s * 1000
         plain = json.dumps(
             {
                 "id_token": None if tokens.id_token is None else tokens.id_token.reveal(),
                 "refresh_token": tokens.refresh_token.reveal(),
                 "subject": tokens.subject,
                 "akoya_grant_id": tokens.akoya_grant_id,
+                "aged_from_ms": aged_from_ms,
             }
         ).encode()
         return StoredPair(
@@ -98,8 +112,7 @@ class Vault:
             SealError: The envelope cannot be opened here, or holds another refresh token than its
                 fingerprint says.
         """
-        plain = self._sealer.open(pair.sealed_pair, context=_pair_context(grant, pair.position))
-        fields = cast("dict[str, str | None]", json.loads(plain))
+        fields = cast("Mapping[str, str | None]", self._opened(grant, pair))
         id_token = fields["id_token"]
         refresh_token = Secret(fields["refresh_token"] or "")
         if self._sealer.fingerprint(refresh_token) != pair.fingerprint:
@@ -112,6 +125,19 @@ class Vault:
             subject=fields["subject"] or "",
             akoya_grant_id=fields["akoya_grant_id"] or "",
         )
+
+    def aged_from_ms(self, grant: GrantId, pair: StoredPair) -> int:
+        """Return from when the age of the id_token counts (store clock); 0: nobody noted it.
+
+        Raises:
+            SealError: See `Sealer.open`.
+        """
+        aged_from_ms = self._opened(grant, pair).get("aged_from_ms")
+        return aged_from_ms if isinstance(aged_from_ms, int) else 0
+
+    def _opened(self, grant: GrantId, pair: StoredPair) -> Mapping[str, object]:
+        plain = self._sealer.open(pair.sealed_pair, context=_pair_context(grant, pair.position))
+        return cast("dict[str, object]", json.loads(plain))
 
     def is_current(self, pair: StoredPair) -> bool:
         """Whether everything of the pair that is sealed was sealed with the first key."""

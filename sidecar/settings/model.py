@@ -274,7 +274,9 @@ class Settings:
     refresh_wait_s: Annotated[float, Between(0.1, 120)] = field(
         default=10.0,
         metadata=meaning(
-            "How long a request waits for a refresh before it is answered 503; the refresh goes on."
+            "How long a request waits for tokens, in its look-up and its heal together, before it "
+            "is answered 503; the refresh goes on. What is known to last longer, such as a doubt "
+            "or a backoff, is answered at once."
         ),
     )
     probe_policy: Literal["after_hold", "owner_only", "manual"] = field(
@@ -312,7 +314,10 @@ class Settings:
     )
     max_in_flight: Annotated[int, Between(1, 1000000)] = field(
         default=1000,
-        metadata=meaning("Proxied requests at a time; beyond it 503 with `Retry-After`."),
+        metadata=meaning(
+            "Proxied requests at a time; beyond it 503 with `Retry-After`. Half of them may wait "
+            "for a token, a quarter for one grant's, and one bank leaves a tenth to the others."
+        ),
     )
     upstream_connect_timeout_s: Annotated[float, Between(0.1, 60)] = field(
         default=5.0,
@@ -320,17 +325,22 @@ class Settings:
     )
     upstream_timeout_s: Annotated[float, Between(0.1, 3600)] = field(
         default=30.0,
-        metadata=meaning("Longest silence of the data APIs between two reads."),
+        metadata=meaning(
+            "Longest wait for the whole head of an answer, and for the next read of its body."
+        ),
     )
     upstream_retries: Annotated[int, Between(0, 3)] = field(
         default=0,
         metadata=meaning(
-            "Repeats of a GET after a connect failure, 408, 429 or 5xx, within a retry budget."
+            "Repeats of a GET without a usable answer, or after 408, 429 or 5xx, within a budget."
         ),
     )
     ca_file: ReadableFile | None = field(
         default=None,
-        metadata=meaning("CA certificates (PEM) for the token service, the data APIs and Redis."),
+        metadata=meaning(
+            "CA certificates (PEM) that the token service, the data APIs and Redis must have, "
+            "instead of the system's."
+        ),
     )
     egress_proxy: EgressUrl | None = field(
         default=None,

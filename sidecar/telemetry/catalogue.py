@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from sidecar.domain.bulkhead import SlotLimit
+from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
 from sidecar.domain.events import (
     BreakerName,
     ClaimKind,
@@ -21,13 +23,17 @@ from sidecar.domain.events import (
     Mend,
     Outcome,
     RequestOutcome,
+    Resource,
     StoreOperation,
     UpstreamClass,
 )
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
+from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.tokens import ProblemReason, TokenSource
+from sidecar.domain.upstream_failures import UpstreamCause
+from sidecar.telemetry.line_writer import Loss
 
 LATENCY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -41,6 +47,7 @@ STORE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0)
 LATENESS_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 """For what nobody waits for."""
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 HIGHEST_CLASS: Final = 5
 
@@ -126,12 +133,22 @@ PROBLEMS: Final = _counter(
     "Proxied requests that the sidecar answered itself.",
     reason=ProblemReason,
 )
+OVERLOADS: Final = _counter(
+    "sidecar_overloads_total",
+    "Proxied requests that were refused as overloaded, by the limit of the slots that they met.",
+    limit=SlotLimit,
+)
 UPSTREAM_RESPONSES: Final = Spec(
     name="sidecar_upstream_responses_total",
     kind=Kind.COUNTER,
     meaning="Answers of the data APIs, or their absence.",
     labels={"class": _values(UpstreamClass)},
     has_provider=True,
+)
+UPSTREAM_FAILURES: Final = _counter(
+    "sidecar_upstream_failures_total",
+    "Proxied requests without an answer of the upstream, or without the whole of it.",
+    cause=UpstreamCause,
 )
 TOKEN_LOOKUPS: Final = _counter(
     "sidecar_token_lookups_total",
@@ -150,6 +167,26 @@ CONNECTS: Final = _counter(
     "sidecar_connects_total",
     "Visits of people to the connect listener that ended, by what came of them.",
     outcome=ConnectOutcome,
+)
+CONNECTIONS: Final = _gauge(
+    "sidecar_connections", "Open connections of clients.", listener=ListenerName
+)
+CONNECTIONS_LIMIT: Final = _gauge(
+    "sidecar_connections_limit",
+    "Connections that a listener may have; 0: it isn't open.",
+    listener=ListenerName,
+)
+CONNECTIONS_DROPPED: Final = _counter(
+    "sidecar_connections_dropped_total",
+    "Connections of clients that the sidecar closed or did not take.",
+    listener=ListenerName,
+    cause=DropCause,
+)
+ACCEPT_FAILURES: Final = _counter(
+    "sidecar_accept_failures_total",
+    "Connections that could not be accepted at once, by what the system was out of.",
+    listener=ListenerName,
+    cause=AcceptFailure,
 )
 
 TOKEN_REQUESTS: Final = _counter(
@@ -260,6 +297,14 @@ STORE_DURATION: Final = _histogram(
     outcome=Outcome,
 )
 STORE_UP: Final = _gauge("sidecar_store_up", "1 while the store answers.")
+STORE_TROUBLES: Final = _counter(
+    "sidecar_store_troubles_total",
+    "Calls of the store that failed, or that got no new connection and waited for another one.",
+    cause=StoreTrouble,
+)
+STORE_STRAINED: Final = _gauge(
+    "sidecar_store_strained", "1 while the store answers probes and other calls of it fail."
+)
 STORE_ROLLBACKS: Final = _counter(
     "sidecar_store_rollbacks_total",
     "Restarts and failovers of the store that may have lost writes.",
@@ -279,6 +324,10 @@ BRAKE_OPEN: Final = _gauge(
     "sidecar_brake_open",
     "1 while the mass-death brake stops claims and settlements until a person lets it go. "
     "Page on it.",
+)
+BRAKE_TRIAL: Final = _gauge(
+    "sidecar_brake_trial_grants",
+    "How many grants a release of the brake let go, while its trial runs; 0: none runs.",
 )
 SPOOL_WRITABLE: Final = _gauge(
     "sidecar_spool_writable", "0 while the spool cannot be written: no claim leaves. Page on it."
@@ -305,11 +354,30 @@ GRANTS: Final = _gauge(
 LOOP_LAG: Final = _histogram(
     "sidecar_event_loop_lag_seconds", "How late the event loop ran a timer.", FINE_BUCKETS
 )
+RELOAD_SUCCESSFUL: Final = _gauge(
+    "sidecar_config_last_reload_successful",
+    "Whether the last SIGHUP was taken up; 0: everything stayed as it was. 1 from the start.",
+)
+RELOAD_SUCCEEDED_AT: Final = _gauge(
+    "sidecar_config_last_reload_success_timestamp_seconds",
+    "When files were last read and taken up, by the start or by a SIGHUP.",
+)
+RESOURCE_EXHAUSTED: Final = _counter(
+    "sidecar_resource_exhausted_total",
+    "What could not be done because the process had no more of a resource.",
+    resource=Resource,
+)
 WORK_FAILURES: Final = _counter(
     "sidecar_work_failures_total", "Faults of the sidecar itself. Report any."
 )
 OBSERVER_FAILURES: Final = _counter(
     "sidecar_observer_failures_total", "Events that could not be counted or logged."
+)
+LOG_LINES_DROPPED: Final = _counter(
+    "sidecar_log_lines_dropped_total",
+    "Log lines that were not written, since stdout took no more, or failed.",
+    level=LOG_LEVELS,
+    loss=Loss,
 )
 
 BUILD_INFO_NAME: Final = "sidecar_build_info"

@@ -6,12 +6,14 @@ unfolded. Events that are only counted are not here (see `observer`).
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, fields
 from typing import Final, get_args
 
 from sidecar.domain import events
 from sidecar.domain.events import CommitAnswer, ConnectOutcome, Event, RequestOutcome
-from sidecar.domain.failure import HINTS, Disposition
+from sidecar.domain.failure import HINTS, Disposition, Operation
+from sidecar.telemetry.edges import Whose
 from sidecar.telemetry.logging import Level
 
 
@@ -22,10 +24,14 @@ class Line:
     Attributes:
         level: Its usual level.
         unless: When it has another one, in words; see `level_of`.
+        is_kept: Whether it is dropped only after all others, although its level is a low one.
+        once: What it is written once for while that lasts, in words; see `lasting`.
     """
 
     level: Level
     unless: str = ""
+    is_kept: bool = False
+    once: str = ""
 
 
 LINES: Final[dict[type[Event], Line]] = {
@@ -39,15 +45,18 @@ LINES: Final[dict[type[Event], Line]] = {
     events.TokenRequestFailed: Line(
         level=Level.WARNING,
         unless="error where `next` is `operator`; info where it is `done`",
+        once="grant, `operation`, `reason`, `next`, `akoya_error` and `akoya_status`; "
+        "not where `operation` is `obtain`",
     ),
     events.TokenObtained: Line(
         level=Level.INFO, unless="warning where `is_other_subject`: another account than before"
     ),
     events.TokenRefreshed: Line(level=Level.INFO),
     events.ClaimEndedAs: Line(level=Level.DEBUG),
-    events.ClaimSlowed: Line(level=Level.WARNING),
-    events.RetryWithheld: Line(level=Level.WARNING),
-    events.ClaimVetoed: Line(level=Level.WARNING),
+    events.BackoffOverridden: Line(level=Level.INFO),
+    events.ClaimSlowed: Line(level=Level.WARNING, once="grant"),
+    events.RetryWithheld: Line(level=Level.WARNING, once="grant"),
+    events.ClaimVetoed: Line(level=Level.WARNING, once="grant"),
     events.PairCommitted: Line(
         level=Level.DEBUG, unless="warning where `answer` is `forked` or `revoke`, or `is_gap`"
     ),
@@ -55,33 +64,55 @@ LINES: Final[dict[type[Event], Line]] = {
     events.GrantReauthRequired: Line(level=Level.INFO),
     events.TokenLost: Line(level=Level.ERROR),
     events.GrantRevoked: Line(level=Level.INFO),
-    events.RevocationPostponed: Line(level=Level.WARNING),
+    events.RevocationPostponed: Line(level=Level.WARNING, once="grant"),
     events.GrantInvalidated: Line(level=Level.INFO),
     events.GrantPurged: Line(level=Level.INFO),
-    events.GrantCooled: Line(level=Level.WARNING),
-    events.RecordQuarantined: Line(level=Level.INFO),
-    events.RecordUnreadable: Line(level=Level.ERROR),
+    events.GrantCooled: Line(level=Level.WARNING, once="grant and `product`"),
+    events.RecordQuarantined: Line(level=Level.INFO, once="grant and quarantine"),
+    events.RecordUnreadable: Line(level=Level.ERROR, once="grant and `key_id`"),
     events.GrantLookedAt: Line(level=Level.DEBUG),
     events.StoreSwept: Line(level=Level.INFO, unless="warning where `unreadable` is not 0"),
-    events.SpoolResealed: Line(level=Level.INFO, unless="warning where `unreadable` is not 0"),
+    events.SpoolResealed: Line(
+        level=Level.INFO,
+        unless="warning where `unreadable` is not 0",
+    ),
     events.SpoolFailed: Line(level=Level.ERROR),
     events.SpoolReplayed: Line(level=Level.INFO),
+    events.StoreStrained: Line(level=Level.ERROR),
+    events.StoreEased: Line(level=Level.INFO),
     events.StoreLost: Line(level=Level.WARNING),
-    events.StoreRestored: Line(level=Level.INFO),
+    events.StoreRestored: Line(level=Level.INFO, is_kept=True),
     events.StoreReincarnated: Line(level=Level.WARNING),
     events.BreakerOpened: Line(level=Level.ERROR),
-    events.BreakerClosed: Line(level=Level.INFO),
+    events.BreakerClosed: Line(level=Level.INFO, is_kept=True),
     events.ProviderBreakerOpened: Line(level=Level.WARNING),
-    events.ProviderBreakerClosed: Line(level=Level.INFO),
+    events.ProviderBreakerClosed: Line(level=Level.INFO, is_kept=True),
     events.BrakePulled: Line(level=Level.ERROR),
     events.BrakeReleased: Line(level=Level.WARNING),
+    events.BrakeTrialEnded: Line(level=Level.INFO),
     events.ClientSecretRead: Line(level=Level.INFO, unless="error unless `is_usable`"),
-    events.LifecycleListening: Line(level=Level.INFO),
-    events.LifecycleReady: Line(level=Level.INFO),
-    events.LifecycleDraining: Line(level=Level.INFO),
-    events.LifecycleStopped: Line(level=Level.INFO, unless="warning unless `drained`"),
-    events.ConfigurationWarned: Line(level=Level.WARNING),
-    events.WorkFailed: Line(level=Level.ERROR),
+    events.ResourceExhausted: Line(
+        level=Level.ERROR, unless="debug unless `is_new`, while it goes on"
+    ),
+    events.DescriptorsShared: Line(level=Level.INFO),
+    events.ConnectionDropped: Line(level=Level.DEBUG),
+    events.ListenerFilled: Line(level=Level.WARNING),
+    events.ListenerRelieved: Line(level=Level.INFO),
+    events.AcceptFailed: Line(level=Level.ERROR, unless="debug where `is_repeated`"),
+    events.AcceptResumed: Line(level=Level.INFO),
+    events.LifecycleListening: Line(level=Level.INFO, is_kept=True),
+    events.LifecycleReady: Line(level=Level.INFO, is_kept=True),
+    events.LifecycleDraining: Line(level=Level.INFO, is_kept=True),
+    events.LifecycleStopped: Line(
+        level=Level.INFO, unless="warning unless `drained`", is_kept=True
+    ),
+    events.ConfigurationWarned: Line(level=Level.WARNING, once="`subject` and `advice`"),
+    events.ConfigurationReloaded: Line(
+        level=Level.INFO, unless="warning where `restart_needed` is not empty"
+    ),
+    events.ConfigurationReloadRefused: Line(level=Level.ERROR),
+    events.SignalIgnored: Line(level=Level.WARNING),
+    events.WorkFailed: Line(level=Level.ERROR, once="`where` and `error`"),
 }
 
 FAILURE_FIELDS: Final = (
@@ -121,10 +152,72 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING
         case events.PairCommitted(is_gap=True) | events.LifecycleStopped(drained=False):
             return Level.WARNING
+        case events.ConfigurationReloaded():
+            return Level.WARNING if event.restart_needed else line.level
         case events.ClientSecretRead(is_usable=False):
             return Level.ERROR
+        case events.ResourceExhausted(is_new=False) | events.AcceptFailed(is_repeated=True):
+            return Level.DEBUG
         case _:
             return line.level
+
+
+def lasting(event: Event) -> tuple[Whose, Hashable] | None:
+    """Return whose state an event tells and which it is, or ``None`` if it stands for itself."""
+    match event:
+        case events.TokenRequestFailed(failure=failure):
+            if failure.operation is Operation.OBTAIN:  # each is a try of a person
+                return None
+            answer = (failure.akoya_error, failure.akoya_status)
+            state = (failure.reason, failure.disposition, *answer)
+            return _whose(event, event.grant, failure.operation), state
+        case events.RecordQuarantined():
+            return _whose(event, event.grant), event.until_ms
+        case events.RecordUnreadable():
+            return _whose(event, event.grant), event.key_id
+        case events.GrantCooled():
+            return _whose(event, event.grant, event.product), None
+        case (
+            events.ClaimSlowed()
+            | events.RetryWithheld()
+            | events.ClaimVetoed()
+            | events.RevocationPostponed()
+        ):
+            return _whose(event, event.grant), None
+        case events.ConfigurationWarned():
+            return _whose(event, event.subject), event.advice
+        case events.WorkFailed():
+            return _whose(event, event.where, event.error), None
+        case _:
+            return None
+
+
+def ended_by(event: Event) -> tuple[Whose, ...]:
+    """Return the states that are over with this event."""
+    match event:
+        case events.TokenRefreshed() | events.TokenObtained() | events.GrantRevoked():
+            claims = (
+                events.ClaimSlowed,
+                events.RetryWithheld,
+                events.ClaimVetoed,
+                events.RecordQuarantined,
+                events.RecordUnreadable,
+                events.RevocationPostponed,
+            )
+            operations = (Operation.REFRESH, Operation.REVOKE)
+            return (
+                *(Whose(kind.event, (event.grant,)) for kind in claims),
+                *(
+                    Whose(events.TokenRequestFailed.event, (event.grant, operation))
+                    for operation in operations
+                ),
+            )
+        case _:
+            return ()
+
+
+def _whose(event: Event, *of: Hashable) -> Whose:
+    return Whose(event.event, of)
 
 
 def _level_of_connect(outcome: ConnectOutcome) -> Level:

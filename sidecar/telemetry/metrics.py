@@ -64,13 +64,21 @@ class Metrics:
         self.overhead = Spans(catalogue.OVERHEAD, registry)
         self.requests_in_flight = Levels(catalogue.REQUESTS_IN_FLIGHT, registry)
         self.problems = Counts(catalogue.PROBLEMS, registry)
+        self.overloads = Counts(catalogue.OVERLOADS, registry)
         self.upstream_responses = ProviderCounts(catalogue.UPSTREAM_RESPONSES, registry)
+        self.upstream_failures = Counts(catalogue.UPSTREAM_FAILURES, registry)
         self.token_lookups = Counts(catalogue.TOKEN_LOOKUPS, registry)
         self.control_requests = Counts(catalogue.CONTROL_REQUESTS, registry)
         self.control_duration = Spans(catalogue.CONTROL_DURATION, registry)
         self.connects = Counts(catalogue.CONNECTS, registry)
+        self.resource_exhausted = Counts(catalogue.RESOURCE_EXHAUSTED, registry)
+        self.connections = Levels(catalogue.CONNECTIONS, registry)
+        self.connections_limit = Levels(catalogue.CONNECTIONS_LIMIT, registry)
+        self.connections_dropped = Counts(catalogue.CONNECTIONS_DROPPED, registry)
+        self.accept_failures = Counts(catalogue.ACCEPT_FAILURES, registry)
         self.work_failures = Counts(catalogue.WORK_FAILURES, registry)
         self.observer_failures = Counts(catalogue.OBSERVER_FAILURES, registry)
+        self.log_lines_dropped = Counts(catalogue.LOG_LINES_DROPPED, registry)
 
     def _make_token_metrics(self) -> None:
         registry = self.registry
@@ -102,10 +110,13 @@ class Metrics:
         self.store_operations = Counts(catalogue.STORE_OPERATIONS, registry)
         self.store_duration = Spans(catalogue.STORE_DURATION, registry)
         self.store_up = Levels(catalogue.STORE_UP, registry)
+        self.store_troubles = Counts(catalogue.STORE_TROUBLES, registry)
+        self.store_strained = Levels(catalogue.STORE_STRAINED, registry)
         self.store_rollbacks = Counts(catalogue.STORE_ROLLBACKS, registry)
         self.breaker_open = Levels(catalogue.BREAKER_OPEN, registry)
         self.provider_breaker_open = ProviderLevels(catalogue.PROVIDER_BREAKER_OPEN, registry)
         self.brake_open = Levels(catalogue.BRAKE_OPEN, registry)
+        self.brake_trial = Levels(catalogue.BRAKE_TRIAL, registry)
         self.spool_entries = Levels(catalogue.SPOOL_ENTRIES, registry)
         self.spool_writable = Levels(catalogue.SPOOL_WRITABLE, registry)
         self.spool_parked = Levels(catalogue.SPOOL_PARKED, registry)
@@ -114,6 +125,15 @@ class Metrics:
         self.spool_failures = Counts(catalogue.SPOOL_FAILURES, registry)
         self.grants = AllOrNone(catalogue.GRANTS, registry)
         self.loop_lag = Spans(catalogue.LOOP_LAG, registry)
+        self.reload_successful = Levels(catalogue.RELOAD_SUCCESSFUL, registry)
+        self.reload_succeeded_at = Levels(catalogue.RELOAD_SUCCEEDED_AT, registry)
+        self.note_reload(is_taken=True)
+
+    def note_reload(self, *, is_taken: bool) -> None:
+        """Tell whether the files were taken up that were read just now, by a start or a reload."""
+        self.reload_successful.set(int(is_taken))
+        if is_taken:
+            self.reload_succeeded_at.set_to_now()
 
     def admit_provider(self, provider: str) -> str:
         """Return the label of a provider that has a grant, with all its series begun."""

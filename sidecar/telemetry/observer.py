@@ -14,8 +14,8 @@ from sidecar.domain.failure import Operation
 from sidecar.domain.record import GrantState
 from sidecar.domain.request_target import to_known_product
 from sidecar.telemetry.catalogue import GRANTS, code_class
-from sidecar.telemetry.lines import LINES, fields_of, level_of
-from sidecar.telemetry.logging import Log
+from sidecar.telemetry.lines import LINES, Line, ended_by, fields_of, lasting, level_of
+from sidecar.telemetry.logging import Level, Log
 from sidecar.telemetry.metrics import Metrics
 
 RequestEvent = (
@@ -33,6 +33,7 @@ TokenEvent = (
     | ev.TokenRefreshed
     | ev.TokenSent
     | ev.ClaimEndedAs
+    | ev.BackoffOverridden
     | ev.ClaimSlowed
     | ev.ClaimVetoed
     | ev.PairCommitted
@@ -52,6 +53,9 @@ GrantEvent = (
 )
 StoreEvent = (
     ev.StoreOperationEnded
+    | ev.StoreTroubled
+    | ev.StoreStrained
+    | ev.StoreEased
     | ev.StoreLost
     | ev.StoreRestored
     | ev.StoreReincarnated
@@ -67,19 +71,33 @@ RestraintEvent = (
     | ev.ProviderBreakerClosed
     | ev.BrakePulled
     | ev.BrakeReleased
+    | ev.BrakeTrialEnded
     | ev.RetryWithheld
     | ev.ClientSecretRead
+)
+ConnectionEvent = (
+    ev.DescriptorsShared
+    | ev.ConnectionsCounted
+    | ev.ConnectionDropped
+    | ev.ListenerFilled
+    | ev.ListenerRelieved
+    | ev.AcceptFailed
+    | ev.AcceptResumed
 )
 ProcessEvent = (
     ev.GrantsCounted
     | ev.StoreSwept
     | ev.SpoolResealed
     | ev.LoopLagged
+    | ev.ResourceExhausted
     | ev.LifecycleListening
     | ev.LifecycleReady
     | ev.LifecycleDraining
     | ev.LifecycleStopped
     | ev.ConfigurationWarned
+    | ev.ConfigurationReloaded
+    | ev.ConfigurationReloadRefused
+    | ev.SignalIgnored
     | ev.WorkFailed
 )
 
@@ -100,11 +118,21 @@ class TelemetryObserver:
             line = LINES.get(type(event))
             if line is None:
                 return
+            for whose in ended_by(event):
+                self._log.end(whose)
             level = level_of(event, line) if line.unless else line.level
             if level >= self._log.least:
-                self._log.write(level, event.event, fields_of(event))
+                self._write(level, event, line)
         except Exception:  # noqa: BLE001 - telling must not fail the work; the count is alerted on
             self._metrics.observer_failures.add()
+
+    def _write(self, level: Level, event: Event, line: Line) -> None:
+        told = lasting(event) if line.once else None
+        if told is None:
+            self._log.write(level, event.event, fields_of(event), is_kept=line.is_kept)
+        else:
+            whose, state = told
+            self._log.write_once(level, whose, fields_of(event), state=state)
 
     def _count(self, event: Event) -> None:
         if isinstance(event, RequestEvent):
@@ -117,6 +145,8 @@ class TelemetryObserver:
             self._count_store(event)
         elif isinstance(event, RestraintEvent):
             self._count_restraint(event)
+        elif isinstance(event, ConnectionEvent):
+            self._count_connections(event)
         else:
             self._count_process(event)
 
@@ -132,6 +162,10 @@ class TelemetryObserver:
                 metrics.overhead.observe(overhead_s, event.outcome)
                 if event.reason is not None:
                     metrics.problems.add(event.reason)
+                if event.limit is not None:
+                    metrics.overloads.add(event.limit)
+                if event.cause is not None:
+                    metrics.upstream_failures.add(event.cause)
             case ev.RequestStarted():
                 metrics.requests_in_flight.add(1)
             case ev.UpstreamAnswered():
@@ -165,6 +199,8 @@ class TelemetryObserver:
                 metrics.claim_attempts.add(event.kind)
             case ev.ClaimEndedAs():
                 metrics.claims.add(event.outcome)
+            case ev.BackoffOverridden():
+                pass
             case ev.ClaimSlowed():
                 metrics.claims_slowed.add()
             case ev.ClaimVetoed():
@@ -238,8 +274,13 @@ class TelemetryObserver:
                 metrics.store_duration.observe(event.duration_s, event.operation, event.outcome)
                 if not self._knows_store and event.outcome is Outcome.OK:
                     self._set_store_up(level=1)
+            case ev.StoreTroubled():
+                metrics.store_troubles.add(event.cause)
+            case ev.StoreStrained() | ev.StoreEased():
+                metrics.store_strained.set(int(isinstance(event, ev.StoreStrained)))
             case ev.StoreLost():
                 self._set_store_up(level=0)
+                metrics.store_strained.set(0)
             case ev.StoreRestored():
                 self._set_store_up(level=1)
             case ev.StoreReincarnated():
@@ -273,8 +314,12 @@ class TelemetryObserver:
                 metrics.provider_breaker_open.add(-1, provider=provider)
             case ev.BrakePulled():
                 metrics.brake_open.set(1)
+                metrics.brake_trial.set(0)
             case ev.BrakeReleased():
                 metrics.brake_open.set(0)
+                metrics.brake_trial.set(event.limit)
+            case ev.BrakeTrialEnded():
+                metrics.brake_trial.set(0)
             case ev.RetryWithheld():
                 metrics.retries_withheld.add()
             case ev.ClientSecretRead():
@@ -285,6 +330,23 @@ class TelemetryObserver:
     def _set_store_up(self, *, level: int) -> None:
         self._knows_store = True
         self._metrics.store_up.set(level)
+
+    def _count_connections(self, event: ConnectionEvent) -> None:
+        metrics = self._metrics
+        match event:
+            case ev.ConnectionsCounted():
+                metrics.connections.set(event.connections, event.listener)
+                metrics.connections_limit.set(event.limit, event.listener)
+            case ev.ConnectionDropped():
+                metrics.connections_dropped.add(event.listener, event.cause)
+            case ev.AcceptFailed():
+                metrics.accept_failures.add(event.listener, event.cause)
+            case ev.DescriptorsShared() | ev.ListenerFilled() | ev.ListenerRelieved():
+                pass
+            case ev.AcceptResumed():
+                pass
+            case _:
+                assert_never(event)
 
     def _count_process(self, event: ProcessEvent) -> None:
         match event:
@@ -301,11 +363,17 @@ class TelemetryObserver:
                 self._metrics.mends.add_many(event.entries, Mend.SPOOL_RESEALED)
             case ev.LoopLagged():
                 self._metrics.loop_lag.observe(event.lag_s)
+            case ev.ConfigurationReloaded():
+                self._metrics.note_reload(is_taken=True)
+            case ev.ConfigurationReloadRefused():
+                self._metrics.note_reload(is_taken=False)
+            case ev.ResourceExhausted():
+                self._metrics.resource_exhausted.add(event.resource)
             case ev.WorkFailed():
                 self._metrics.work_failures.add()
             case ev.LifecycleListening() | ev.LifecycleReady() | ev.LifecycleDraining():
                 pass
-            case ev.LifecycleStopped() | ev.ConfigurationWarned():
+            case ev.LifecycleStopped() | ev.ConfigurationWarned() | ev.SignalIgnored():
                 pass
             case _:
                 assert_never(event)

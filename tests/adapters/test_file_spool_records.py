@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -77,8 +79,19 @@ def test_the_format_has_not_drifted() -> None:
     )
     assert (
         hashlib.sha256(every).hexdigest()
-        == "ee79dc154e66d7715cbb81df74e2794d0b756ec9228aa853bedeaa0d801e6ce1"
+        == "84d8aca4370e0c2913b349312e28a8313748b3603b1b2269dd394cc38c660dd8"
     )
+
+
+def test_an_answer_of_the_first_release_is_read_though_it_tells_no_instant() -> None:
+    """Its pair is taken from it as ever; only its id_token is not trusted."""
+    written = encode_record(answer(), at_s=1.0)[8:]
+    instant = b"1700000000123"
+    assert written.endswith(struct.pack("<I", len(instant)) + instant)
+
+    held = read_segment(_segment(_sound(written[: -4 - len(instant)])))
+
+    assert held.entries == ((replace(answer(), sent_at_ms=0), 1.0),)
 
 
 @given(entry=spool_entries, added=st.binary(max_size=20))
@@ -148,4 +161,14 @@ def test_no_bytes_make_the_reader_raise(image: bytes, flips: list[int]) -> None:
     read_segment(image)
     held = read_segment(bytes(sound) + image)
 
-    assert all(entry in ONE_OF_EACH for entry, _ in held.entries)
+    entries = [entry for entry, _ in held.entries]
+    assert [entry for entry in entries if entry not in ONE_OF_EACH] == []
+    assert flips or entries == list(ONE_OF_EACH)
+
+
+@pytest.mark.parametrize("at_s", [math.nan, math.inf, -math.inf])
+def test_an_instant_that_is_none_costs_no_entry(at_s: float) -> None:
+    """Another version, or a broken clock, wrote it: the pair is as good as one of long ago."""
+    held = read_segment(_segment(encode_record(pair(5), at_s=at_s)))
+
+    assert held.entries == ((pair(5), 0.0),)

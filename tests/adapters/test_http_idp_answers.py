@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain.wire import Answered, Broken
+from sidecar.adapters.trust import client_context
+from sidecar.domain.wire import Answered, Broken, NotSent
 from tests.support.idp_calls import BODY, answer_well, provider, send
 from tests.support.scripted_peer import Ending, PeerConnection, ScriptedPeer, answer, turns
 from tests.support.tls import private_tls
@@ -21,6 +22,28 @@ async def test_an_answer_comes_over_tls(tmp_path: Path) -> None:
         reply = await send(provider(peer.url, ca_file=tls.ca_file))
 
     assert reply == Answered(status=200, body=BODY, content_type="application/json")
+
+
+async def test_other_authorities_count_from_the_next_request_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is under way ends as it began; and a file stands instead of the system's."""
+    tls, other = private_tls(tmp_path), tmp_path / "other"
+    other.mkdir()
+    another = private_tls(other)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca_file))
+
+    async def answer_late(connection: PeerConnection) -> None:
+        idp.renew(tls=client_context(str(another.ca_file)), egress_proxy=None)
+        await answer_well(connection)
+
+    async with ScriptedPeer(answer_late, tls=tls.server) as peer:
+        idp = provider(peer.url)
+        under_way = await send(idp)
+        after = await send(idp)
+
+    assert under_way == Answered(status=200, body=BODY, content_type="application/json")
+    assert after == NotSent()
 
 
 async def test_an_answer_in_single_bytes_is_whole() -> None:
@@ -136,6 +159,19 @@ async def test_an_endless_answer_is_cut_off_at_a_mebibyte() -> None:
         ),
         ("Retry-After: Mon, 23 Nov 2026 20:00:30 GMT\r\n", None),
         ("Retry-After: -1\r\n", None),
+        ("Retry-After: 0\r\n", 0.0),
+        ("Retry-After: 600\r\n", 600.0),
+        ("Retry-After: 601\r\n", 600.0),
+        ("Retry-After: 31536000\r\n", 600.0),
+        (f"Retry-After: {'9' * 400}\r\n", 600.0),
+        (
+            "Date: Mon, 23 Nov 2026 20:00:00 GMT\r\nRetry-After: Fri, 01 Jan 2099 00:00:00 GMT\r\n",
+            600.0,
+        ),
+        (
+            "Date: Mon, 01 Jan 0001 00:00:00 GMT\r\nRetry-After: Fri, 31 Dec 9999 23:59:59 GMT\r\n",
+            600.0,
+        ),
         ("Retry-After: soon\r\n", None),
         ("", None),
     ],

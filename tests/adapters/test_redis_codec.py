@@ -23,6 +23,7 @@ EVERYTHING_SET = replace(
     is_probe=True,
     quarantine_until_ms=1,
     not_before_ms=1,
+    overridden_at_ms=1,
     failures=1,
     last_error=DENIED,
     changed_at_ms=1,
@@ -69,6 +70,18 @@ def test_a_damaged_record_is_refused_without_quoting_it(damage: dict[bytes, byte
 
     assert "CANARY" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", [b"gen", b"nx", b"iexp", b"ea", b"ov"])
+def test_a_number_that_no_script_can_count_to_is_damage(name: bytes) -> None:
+    """Up to what the scripts count exactly it is read; beyond it the record is refused, by name."""
+    fields = encode(replace(sending(), last_error=DENIED))
+
+    for number in (2**53 - 1, 1 - 2**53):
+        assert decode(fields | {name: b"%d" % number}) is not None
+    for number in (2**53, -(2**53), 10**400):
+        with pytest.raises(RecordUnreadable, match="damaged"):
+            decode(fields | {name: b"%d" % number})
 
 
 def test_every_field_is_documented_and_nothing_else_is() -> None:

@@ -21,7 +21,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 async def _asked_on_an_ended_connection(url: str) -> tuple[object, object]:
     """Return what a command on a connection that has just ended raised, and a later answer."""
-    server = AskedServer(pool_of_url(url, tls_ca_file=None))
+    server = AskedServer(pool_of_url(url))
     connection: Any = await server.client.connection_pool.get_connection()
     connection._writer.transport.abort()
     await asyncio.sleep(0)

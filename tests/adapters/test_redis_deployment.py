@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +15,27 @@ from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId, GrantState
 from sidecar.ports import StoreUnavailable
 from tests.support.records import acquire, live, mark, pair
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import PROGRAMS, RedisServer, program_of
+from tests.support.shipped import LOGIN, filled_in
 from tests.support.stores import store_at
 from tests.support.wait import eventually
 
-CONFIG = Path(__file__).parents[2] / "config" / "redis" / "redis.conf"
-USERS = CONFIG.with_name("users.acl")
 GRANT = GrantId("0a" * 16)
 
 
-@pytest.fixture
-def recommended() -> Iterator[RedisServer]:
-    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as directory:
-        server = RedisServer(Path(directory), config=CONFIG)
-        server.start()
+@pytest.fixture(params=PROGRAMS)
+def recommended(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server with redis.conf and users.acl, and the sidecar's login."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-redis-") as made:
+        directory = Path(made)
+        server = RedisServer(
+            directory,
+            config=filled_in(directory) / "redis.conf",
+            program=program_of(request.param),
+            login=LOGIN,
+        )
         try:
+            server.start()
             yield server
         finally:
             server.stop()
@@ -59,13 +64,7 @@ async def test_the_recommended_configuration_starts_and_needs_no_advice(
 
 async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -> None:
     """A user with just these rights can do everything, and nothing beyond the sidecar's keys."""
-    rule = re.search(r"^user sidecar (.*)$", USERS.read_text(), re.MULTILINE)
-    assert rule is not None
-    rights = rule[1].replace(">change-me", ">secret").split()
-    with recommended.client() as client:
-        client.execute_command("ACL", "SETUSER", "sidecar", *rights)
-    address = f"redis://sidecar:secret@127.0.0.1:{recommended.port}/0"
-    store, stranger = store_at(address), store_at(address, "another-application")
+    store, stranger = store_at(recommended.url), store_at(recommended.url, "another-application")
 
     await store.apply(GRANT, live(pair(), None))
     met = await store.meet(min((await store.probe()).run_ids))
@@ -85,6 +84,7 @@ async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -
     await store.deposit("ticket:1", b"envelope", ttl_ms=60_000)
     taken = [await store.peek("ticket:1"), await store.take("ticket:1")]
     advice = await store.inspect()
+    missing = await store.missing_rights("scratch")
     hint = await first_hint(store)
     with pytest.raises(StoreUnavailable, match=r"^NoPermissionError$"):
         await stranger.read(GRANT)
@@ -96,5 +96,5 @@ async def test_the_recommended_access_rule_is_enough(recommended: RedisServer) -
     assert isinstance(committed, Committed)
     assert len(page) == len(fed) == len(due) == len(uses) == 1
     assert taken == [b"envelope"] * 2
-    assert advice == ()
+    assert (advice, missing) == ((), ())
     assert hint == Distress(grant=GRANT)

@@ -23,7 +23,7 @@ Hints = AsyncGenerator[Notice | Distress | None]
 
 @pytest.fixture
 async def client(redis_server: RedisServer) -> AsyncIterator[Any]:
-    pool = pool_of_url(redis_server.unix_url, tls_ca_file=None)
+    pool = pool_of_url(redis_server.unix_url)
     yield Redis(connection_pool=pool)
     await pool.disconnect()
 
@@ -48,6 +48,27 @@ async def test_a_quiet_server_is_asked_and_believed(hints: Hints, client: Any) -
 
     assert not done
     assert await asyncio.wait_for(hint, 5) == Distress(grant=GRANT)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"grant": "g", "consent": "c", "generation": 1e999, "state": "active"}',
+        b'{"grant": "g", "consent": "c", "generation": -Infinity, "state": "active"}',
+        b'{"grant": "g", "consent": "c", "generation": NaN, "state": "active"}',
+        b'{"grant": "g", "consent": "c", "generation": ' + b"9" * 5000 + b', "state": "active"}',
+        b"[" * 100_000,
+    ],
+    ids=["infinite", "minus infinity", "no number", "endless", "deep"],
+)
+async def test_a_notice_with_an_odd_number_is_no_notice(
+    hints: Hints, client: Any, said: bytes
+) -> None:
+    """A client that may publish cannot end the subscriptions of a fleet: the next hint is heard."""
+    await client.publish("notices", said)
+    await client.publish("distress", GRANT)
+
+    assert await asyncio.wait_for(anext(hints), 5) == Distress(grant=GRANT)
 
 
 async def test_a_server_that_says_nothing_at_all_is_given_up(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,14 @@ from sidecar.domain.commands import Busy, Committed, Leased
 from sidecar.domain.events import Event, Outcome, StoreOperation, StoreOperationEnded
 from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import GrantId, GrantState, RunId
+from sidecar.domain.scheduling import shard_of
+from sidecar.domain.throttle import (
+    BrakeCause,
+    Look,
+    PullBrake,
+    ReleaseBrake,
+    ReserveSettlement,
+)
 from sidecar.ports import StoreUnavailable
 from tests.support.records import MINE, THEIRS, acquire, live, pair, replay
 from tests.support.redis_server import RedisServer
@@ -362,12 +371,77 @@ async def test_an_inspection_names_what_can_lose_records(
 
 
 def test_every_script_begins_with_its_flags_and_has_a_header() -> None:
-    """A script without them would run on a stale replica; only a commit runs in full memory."""
+    """A script without them would run on a stale replica.
+
+    Only a commit and a probe run in full memory: such a store is not away, and still takes pairs.
+    """
     scripts = load_scripts()
 
     assert set(scripts) == {*OF_COMMANDS, *WITHOUT_RECORD}
     for operation, script in scripts.items():
         first = script.text.partition("\n")[0]
-        is_commit = operation is StoreOperation.COMMIT
-        assert first == ("#!lua flags=allow-oom" if is_commit else "#!lua")
+        runs_if_full = operation in {StoreOperation.COMMIT, StoreOperation.PROBE}
+        assert first == ("#!lua flags=allow-oom" if runs_if_full else "#!lua")
         assert "-- Returns " in script.text
+
+
+@pytest.mark.parametrize("score", ["-inf", "+inf", "1e300", "-1e300"])
+async def test_a_score_beyond_all_counting_is_an_instant_like_any_other(
+    store: RedisTokenStore, redis_url: str, redis_prefix: str, score: str
+) -> None:
+    """It breaks neither the schedule nor the uses of a shard."""
+    shard = shard_of(GRANT)
+    with direct(redis_url) as redis:
+        redis.zadd(f"{redis_prefix}:due:{shard:02}", {GRANT: float(score)})
+        redis.zadd(f"{redis_prefix}:used:{shard:02}", {GRANT: float(score)})
+
+    due = await store.take_due(shard, 10, retake_ms=1_000)
+    used = await store.last_uses(shard, [GRANT])
+
+    assert [each.grant for each in due] == ([GRANT] if score.startswith("-") else [])
+    assert abs(used[GRANT]) == 2**53 - 1
+
+
+async def test_a_cursor_that_no_server_counts_to_starts_the_scan(store: RedisTokenStore) -> None:
+    """A client's cursor can be forged; it costs a scan from the start, and is no outage."""
+    await store.apply(GRANT, live(pair()))
+    following, _ = await store.scan("", 1)
+    shape = following.split(".")[0] if following else "0" * 12
+
+    _, page = await store.scan(f"{shape}.0..99999999999999999999", 1_000)
+
+    assert [grant for grant, _ in page] == [GRANT]
+
+
+async def test_what_a_trial_leaves_is_read_by_earlier_versions(
+    store: RedisTokenStore, redis_url: str, redis_prefix: str
+) -> None:
+    """A brake that a trial pulled has a cause that they know, and a release frees them no hour."""
+    await store.throttle(PullBrake())
+    await store.throttle(ReleaseBrake(limit=1))
+    with direct(redis_url) as redis:
+        released = redis.hgetall(f"{redis_prefix}:throttle")
+    await store.throttle(ReserveSettlement(grant=GRANT))
+    with direct(redis_url) as redis:
+        pulled = redis.hgetall(f"{redis_prefix}:throttle")
+
+    assert not {b"ba", b"bc", b"bf"} & set(released)
+    assert pulled[b"bc"] == b"denials"
+    assert (await store.throttle(Look()))[0].brake_cause is BrakeCause.TRIAL
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(0, 0), (2**53 - 1, 2**53 - 1), (2**53, 0), (10**30, 0), (-1, 0)],
+)
+async def test_a_life_beyond_all_counting_costs_no_pair(
+    store: RedisTokenStore, written: int, read: int
+) -> None:
+    """A spool of another version holds it: the pair is stored, and its bearer is not trusted."""
+    odd = replace(pair(), expires_at_ms=written, issued_at_s=written)
+
+    await store.apply(GRANT, replay(odd))
+
+    record = await store.read(GRANT)
+    assert record is not None
+    assert record.pair == replace(odd, expires_at_ms=read, issued_at_s=read)

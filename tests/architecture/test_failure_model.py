@@ -82,7 +82,7 @@ def test_a_mutation_applies_and_names_the_test_of_its_row(mutation: Mutation) ->
     assert [row.number for row in rows] == [mutation.scenario]
     assert mutation.test in rows[0].tests
     assert mutation.name.startswith(f"{mutation.scenario:02}_")
-    assert mutation.file.startswith("sidecar/")
+    assert mutation.file.startswith(("sidecar/", "config/"))
     assert mutation.text.count("\n") <= 8
     assert mutation.failure
     if mutation.file.endswith(".py"):

@@ -220,7 +220,7 @@ def _pair(vault: Vault, key: GrantKey, *, expires_at_ms: int) -> StoredPair:
     place = PairPlace(
         grant=grant, sealed_key=vault.seal_key(grant, key), consent=consent, generation=0
     )
-    return vault.seal_pair(tokens, place=place, expires_at_ms=expires_at_ms)
+    return vault.seal_pair(tokens, place=place, asked_at_ms=expires_at_ms - LIFE_S * 1000)
 
 
 def _answer(request: TokenRequest) -> TokenReply:

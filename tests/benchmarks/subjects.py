@@ -216,7 +216,7 @@ def _record(vault: Vault, key: GrantKey, *, now_ms: int, run_id: RunId) -> Grant
     tokens = TokenPair(
         id_token=Secret(f"eyJ{grant}." + "a" * 600 + "." + "b" * 342),
         refresh_token=Secret(f"Chl{grant}" + "c" * 50),
-        life_s=0,
+        life_s=LIFE_MS // 1000,
     )
     place = PairPlace(
         grant=grant,
@@ -224,7 +224,7 @@ def _record(vault: Vault, key: GrantKey, *, now_ms: int, run_id: RunId) -> Grant
         consent=Consent(id=ConsentId(grant), consented_at_ms=now_ms),
         generation=0,
     )
-    pair = vault.seal_pair(tokens, place=place, expires_at_ms=now_ms + LIFE_MS)
+    pair = vault.seal_pair(tokens, place=place, asked_at_ms=now_ms)
     return GrantRecord(pair=pair, run_id=run_id, committed_at_ms=now_ms)
 
 

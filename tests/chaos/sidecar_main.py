@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar import app
+from sidecar.adapters.signals import ProcessSignals
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.settings import Settings, load
 from tests.chaos.mutants.grafts import MUTATIONS
@@ -19,7 +20,9 @@ from tests.chaos.witness import Witness, attach
 
 def main(spec: dict[str, Any]) -> int:
     """Run a sidecar; ``spec``: ``times``, ``witness`` (a directory) and ``mutant`` (or none)."""
-    settings = load(os.environ)  # noqa: TID251 - this is the command line of the test process
+    environ = dict(os.environ)  # noqa: TID251 - this is the command line of the test process
+    signals = ProcessSignals.caught()
+    settings = load(environ)
     if not isinstance(settings, Settings):
         for problem in settings:
             sys.stderr.write(f"{problem}\n")
@@ -27,4 +30,4 @@ def main(spec: dict[str, Any]) -> int:
     attach(Witness(Path(spec["witness"])))
     if spec["mutant"] is not None:
         MUTATIONS[spec["mutant"]](setattr)
-    return app.main(settings, ProtocolTimes(**spec["times"]))
+    return app.main(settings, ProtocolTimes(**spec["times"]), environ=environ, signals=signals)

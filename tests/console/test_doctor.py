@@ -92,6 +92,14 @@ def forgetful(ward: Ward) -> None:
     ward.configure("appendonly", "no")
 
 
+def dropping_transactions(ward: Ward) -> None:
+    rule = ("on", f">{CANARY}", "resetkeys", "~*", "resetchannels", "&*", "+@all")
+    with ward.redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", *rule)
+        client.execute_command("ACL", "SETUSER", "default", "-@all")
+    ward.set(REDIS_URL=ward.redis.url.replace("redis://", f"redis://app:{CANARY}@"))
+
+
 def without_rights(ward: Ward) -> None:
     rule = ("on", f">{CANARY}", "resetkeys", "~*", "resetchannels", "&*", "+@all")
     with ward.redis.client() as client:
@@ -212,10 +220,11 @@ def plain_control(ward: Ward) -> None:
         (spool_in_the_container, "spool", "filesystem", "risky", "outlives the container"),
         (spool_on_a_share, "spool", "filesystem", "risky", "disk of this machine"),
         (spool_without_directory, "spool", "SIDECAR_SPOOL_DIR", "wrong", "may write"),
-        (no_redis, "store", "SIDECAR_REDIS_URL", "wrong", "host, port, user and password"),
-        (wrong_password, "store", "SIDECAR_REDIS_URL", "wrong", "host, port, user and password"),
+        (no_redis, "store", "SIDECAR_REDIS_URL", "wrong", "Nothing listens"),
+        (wrong_password, "store", "SIDECAR_REDIS_URL", "wrong", "refused user or password"),
         (evicting, "store", "maxmemory-policy", "risky", "set noeviction"),
         (forgetful, "store", "appendonly", "risky", "set appendonly yes"),
+        (dropping_transactions, "store", "user default", "risky", "off resetpass ~* &* +@all"),
         (without_rights, "store", "rights", "wrong", "config/redis/users.acl"),
         (without_scripts, "store", "rights", "wrong", "config/redis/users.acl"),
         (other_prefix, "store", "rights", "wrong", "begin with sidecar:"),

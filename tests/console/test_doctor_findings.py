@@ -20,9 +20,12 @@ from sidecar.console.local_checks import judge_spool
 from sidecar.domain.record import GrantId
 from tests.console.ward import Ward
 from tests.support.environment import encoded_key
+from tests.support.idp_calls import answer_well
 from tests.support.records import live, pair
 from tests.support.redis_server import RedisServer
+from tests.support.scripted_peer import ScriptedPeer
 from tests.support.stores import store_at
+from tests.support.tls import private_tls
 from tests.support.wait import until
 
 
@@ -82,6 +85,21 @@ async def test_a_key_that_was_retired_too_early_is_found(ward: Ward) -> None:
     found = seen.troubles["keys", "SIDECAR_ENCRYPTION_KEYS"]
     assert found["found"] == "they do not open 1 of 1 grants"
     assert "behind the first" in found["advice"]
+
+
+async def test_a_token_service_that_only_the_system_trusts_is_found(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run` trusts SIDECAR_CA_FILE instead of the system's authorities, and so does doctor."""
+    (ward.directory / "other").mkdir()
+    tls, other = private_tls(ward.directory), private_tls(ward.directory / "other")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls.ca_file))
+    async with ScriptedPeer(answer_well, tls=tls.server) as peer:
+        ward.set(IDP_URL=peer.url, CA_FILE=str(other.ca_file))
+        seen = await ward.examine()
+
+    found = seen.troubles["akoya", "SIDECAR_IDP_URL"]
+    assert "SIDECAR_CA_FILE" in found["advice"]
 
 
 class _AheadClock:

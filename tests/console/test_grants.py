@@ -18,9 +18,9 @@ from sidecar.domain.addresses import UnixAddress
 from sidecar.domain.wire import Answered
 from sidecar.http.listening import listen
 from tests.console.terminal import KEYS, run_grants
-from tests.support.control_rig import CONTROL_KEY, OTHER_KEY, running_control
+from tests.support.control_rig import CONTROL_KEY, GRANT, OTHER_KEY, running_control
 from tests.support.redis_server import free_port
-from tests.support.scripted_idp import pair_answer
+from tests.support.scripted_idp import pair_answer, refusal
 
 OWNER = ("mikomo", "u-1")
 Capsys = pytest.CaptureFixture[str]
@@ -96,6 +96,20 @@ async def test_an_operator_refreshes_invalidates_and_revokes(capsys: Capsys) -> 
     assert dead.code == REFUSED
     assert dead.err.startswith("401 reauth_required: The grant is dead")
     assert invalid.documents[0]["state"] == "reauth_required"
+
+
+async def test_an_operator_need_not_wait_for_a_backoff(capsys: Capsys) -> None:
+    """The token service is well again: the command asks it at once, an application waits."""
+    busy = refusal(503, "busy", retry_after_s=500.0)
+    async with running_control() as control:
+        await control.onboard()
+        control.rig.idp.then(busy, pair_answer("refresh-1"))
+        await control.ask("POST", f"{GRANT}/refresh")
+        plain = await control.ask("POST", f"{GRANT}/refresh")
+        ordered = await run_grants(capsys, control, "refresh", *OWNER, "--json")
+
+    assert plain.document["obstacle"] == "backing_off"
+    assert (ordered.code, ordered.documents[0]["generation"]) == (DONE, 1)
 
 
 async def test_a_grant_that_is_not_there_is_a_refusal(capsys: Capsys) -> None:

@@ -61,6 +61,12 @@ LANDMARKS: Final = {
     "settled after a clean denial",
     "healed by a commit",
     "gap",
+    "bounded by Acquire",
+    "bounded by BeginRevocation",
+    "bounded by Purge",
+    "overridden",
+    "ordered too soon",
+    "mark repeated in a quarantine",
     *(state.value for state in GrantState),
     *(
         verdict.__name__

@@ -22,7 +22,9 @@ from sidecar.domain.throttle import (
     CountRefusal,
     Look,
     PullBrake,
+    ReleaseAll,
     ReleaseBrake,
+    ReserveSettlement,
     TakeCanary,
     Throttle,
     ThrottleStep,
@@ -32,6 +34,9 @@ from sidecar.ports import TokenStore
 START_MS: Final = 1_700_000_000_000
 REFUSED: Final = FailureReason.CLIENT_CREDENTIALS_INVALID
 HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+YEAR_MS: Final = 365 * DAY_MS
+GRANTS: Final = tuple(GrantId(f"{number:032x}") for number in range(6))
 
 
 async def _look(store: TokenStore) -> Throttle:
@@ -51,19 +56,19 @@ async def test_a_pulled_brake_holds_until_it_is_let_go(store: TokenStore) -> Non
     """Pulling twice changes nothing; letting go frees the fleet for a while, whoever pulls."""
     first, _ = await store.throttle(PullBrake())
     second, _ = await store.throttle(PullBrake())
-    released, _ = await store.throttle(ReleaseBrake(free_ms=60_000))
+    released, _ = await store.throttle(ReleaseAll())
     again, _ = await store.throttle(PullBrake())
 
     assert (first.is_braked, first.brake_cause) == (True, BrakeCause.SETTLEMENTS)
     assert second == first
     assert not released.is_braked
-    assert released.free_until_ms >= first.braked_at_ms + 60_000
+    assert released.free_until_ms >= first.braked_at_ms + HOUR_MS
     assert again == released == await _look(store)
 
 
 async def test_letting_go_of_a_brake_that_is_off_changes_nothing(store: TokenStore) -> None:
     """Who says it twice, or to be on the safe side, does not disarm the brake."""
-    released, _ = await store.throttle(ReleaseBrake(free_ms=60_000))
+    released, _ = await store.throttle(ReleaseAll())
 
     assert released == Throttle()
 
@@ -179,13 +184,26 @@ class _TwoThrottles:
         if isinstance(step, TakeCanary) and before.is_open:
             yield "canary granted" if is_granted else "canary refused"
         if isinstance(step, PullBrake) and not after.is_braked:
-            yield "free"
+            yield "free" if rules.running_trial(after, self.now_ms) is None else "on trial"
+        if isinstance(step, ReserveSettlement):
+            was_on_trial = rules.running_trial(before, self.now_ms) is not None
+            why = " by the trial" if was_on_trial else " again" if is_granted else ""
+            yield f"settlement {'granted' if is_granted else 'refused'}{why}"
+        if before.trial is not None and after.trial is None:
+            is_late = not before.trial.is_running(self.now_ms)
+            yield "trial outlived" if is_late else "trial ended"
 
 
 def _random_step(rng: Random) -> ThrottleStep:
     decided = rng.randrange(20)
     counts: list[ThrottleStep] = [
-        CountDecided(decided=decided, denied=denied) for denied in (0, 0, decided // 3)
+        CountDecided(
+            decided=decided,
+            denied=denied,
+            paired=tuple(rng.sample(GRANTS, rng.randrange(4))),
+            refused=tuple(rng.sample(GRANTS, rng.randrange(3))),
+        )
+        for denied in (0, 0, decided // 3)
     ]
     return rng.choice(
         (
@@ -193,14 +211,18 @@ def _random_step(rng: Random) -> ThrottleStep:
             *counts,
             Look(),
             PullBrake(),
-            ReleaseBrake(free_ms=0),
-            ReleaseBrake(free_ms=rng.choice((0, 1_000, 100_000))),
+            ReserveSettlement(grant=rng.choice(GRANTS)),
+            ReserveSettlement(grant=rng.choice(GRANTS)),
+            ReleaseBrake(limit=rng.choice((1, 3, 5))),
+            ReleaseBrake(limit=rng.choice((1, 3, 5))),
+            rng.choice((Look(), ReleaseAll())),
             CountGrants(grants=rng.choice((0, 7, 10_000_000))),
             CountRefusal(
                 reason=rng.choice((REFUSED, FailureReason.GRANT_TYPE_INVALID)),
                 canary_ms=rng.choice((0, 30_000)),
             ),
-            CountAcceptance(),
+            rng.choice((Look(), CountAcceptance())),
+            TakeCanary(canary_ms=30_000),
             TakeCanary(canary_ms=30_000),
         )
     )
@@ -215,17 +237,26 @@ def test_redis_takes_every_step_as_the_domain_does(
     connect = cast("Any", Redis).from_url  # whose types are partly unknown
     with connect(redis_url, protocol=2) as redis:
         both = _TwoThrottles(redis, redis_prefix)
-        for _ in range(1_200):
+        for _ in range(3_000):
             both.now_ms += rng.choice((0, 1, 1_000, 30_000, 30_000, 100_000))
+            if rng.randrange(100) == 0:
+                both.now_ms += rng.choice((HOUR_MS, DAY_MS, YEAR_MS, -YEAR_MS, -DAY_MS))
             both.take(_random_step(rng))
 
     assert set(both.reached) == {
         "braked by settlements",
         "braked by denials",
+        "braked by trial",
         "released",
         "opened",
         "closed",
         "canary granted",
         "canary refused",
         "free",
+        "on trial",
+        "trial ended",
+        "trial outlived",
+        "settlement granted by the trial",
+        "settlement granted again",
+        "settlement refused",
     }

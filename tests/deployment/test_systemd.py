@@ -17,6 +17,7 @@ UNIT: Final = (SYSTEMD / "akoya-sidecar.service").read_text("utf-8")
 PROGRAM: Final = "/opt/akoya-sidecar/bin/akoya-sidecar"
 STATE: Final = Path("/var/lib")
 MARGIN_S: Final = 15
+REREAD: Final = ("akoya_client_secret", "redis_url", "control_keys", "client_keys")
 WORST_EXPOSURE: Final = 15
 """Of 100; systemd's own measure of what a service could still do to its machine."""
 
@@ -46,8 +47,8 @@ def settings_of_the_unit(tmp_path: Path) -> Settings:
         name, _, source = credential.partition(":")
         assert Path(source).name == name
         (tmp_path / name).write_text(secrets[f"SIDECAR_{name.upper()}"], "utf-8")
-    reread = tmp_path / "akoya_client_secret"
-    reread.write_text(secrets["SIDECAR_AKOYA_CLIENT_SECRET"], "utf-8")
+    for name in REREAD:
+        (tmp_path / name).write_text(secrets[f"SIDECAR_{name.upper()}"], "utf-8")
     given = [*lines_of(SYSTEMD / "sidecar.env"), *values_of("Environment")]
     environment = {
         name: value.replace("%d", str(tmp_path))
@@ -66,13 +67,17 @@ def test_the_unit_configures_a_sidecar(settings: Settings) -> None:
     assert [key.name for key in settings.client_keys] == ["app"]
 
 
-def test_a_changed_client_secret_needs_no_restart(settings: Settings) -> None:
-    """It is read from its own file, not from a credential, which is a copy of the start."""
-    source = settings.akoya_client_secret.file
+def test_what_a_reload_takes_up_is_a_file_of_its_own(settings: Settings) -> None:
+    """It is no credential, since those are copies made at the start; and a reload is SIGHUP."""
+    sources = dict(each.split("=", 1) for each in values_of("Environment"))
 
-    assert source is not None
-    assert Path(source).name == "akoya_client_secret"
-    assert all("akoya_client_secret" not in each for each in values_of("LoadCredential"))
+    assert settings.akoya_client_secret.file is not None
+    assert only_value("ExecReload") == "kill -HUP $MAINPID"
+    credentials = values_of("LoadCredential")
+    assert credentials
+    for name in REREAD:
+        assert sources[f"SIDECAR_{name.upper()}_FILE"] == f"/etc/akoya-sidecar/{name}"
+        assert all(name not in each for each in credentials)
 
 
 def test_the_spool_lies_where_the_unit_may_write(settings: Settings) -> None:

@@ -77,6 +77,7 @@ def test_a_value_is_accepted_up_to_its_bounds(
         (id_token(issued_at_s=1_700_000_000 - 600, life_s=900), 86_400, 300),
         (id_token(issued_at_s=1_700_000_000 - 900, life_s=600), 86_400, 0),
         (id_token(issued_at_s=1_700_000_000, life_s=10**6), None, 3600),
+        (id_token(issued_at_s=1_700_000_000 + 600, life_s=900), 86_400, 900),
         ("opaque", 120, 120),
         ("opaque", 0, 0),
         ("opaque", 10**6, 3600),

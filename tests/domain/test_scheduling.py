@@ -25,6 +25,7 @@ GRANT = GrantId("0" * 32)
 COMMITTED_MS = 1_000_000
 LIFE_MS = 900_000
 REFRESH_MS = COMMITTED_MS + LIFE_MS - 180_000
+NOW_MS = REFRESH_MS
 NEVER = Prospect(if_used_ms=None, if_idle_ms=None)
 
 
@@ -44,24 +45,30 @@ def test_a_grant_is_due_before_it_expires_if_it_is_in_use() -> None:
     """`active` refreshes what is used, `all` everything, `off` nothing."""
     active_one, everything = schedule(RefreshAhead.ACTIVE), schedule(RefreshAhead.ALL)
 
-    assert active_one.prospect(GRANT, record()) == Prospect(if_used_ms=REFRESH_MS, if_idle_ms=None)
-    assert everything.prospect(GRANT, record()) == Prospect(
+    assert active_one.prospect(GRANT, record(), now_ms=NOW_MS) == Prospect(
+        if_used_ms=REFRESH_MS, if_idle_ms=None
+    )
+    assert everything.prospect(GRANT, record(), now_ms=NOW_MS) == Prospect(
         if_used_ms=REFRESH_MS, if_idle_ms=REFRESH_MS
     )
-    assert schedule(RefreshAhead.OFF).prospect(GRANT, record()) == NEVER
+    assert schedule(RefreshAhead.OFF).prospect(GRANT, record(), now_ms=NOW_MS) == NEVER
 
 
 @pytest.mark.parametrize("state", [s for s in GrantState if s.is_dead])
 @pytest.mark.parametrize("ahead", list(RefreshAhead))
 def test_a_dead_grant_is_never_due(state: GrantState, ahead: RefreshAhead) -> None:
     """Nothing brings a dead grant back but a new consent or a late pair."""
-    assert schedule(ahead, keepalive_s=60).prospect(GRANT, record(state=state)) == NEVER
+    assert (
+        schedule(ahead, keepalive_s=60).prospect(GRANT, record(state=state), now_ms=NOW_MS) == NEVER
+    )
 
 
 def test_keep_alive_bounds_the_age_of_every_pair() -> None:
     """An idle grant is due by its age; one in use by whatever comes first."""
-    often = schedule(RefreshAhead.ACTIVE, keepalive_s=300).prospect(GRANT, record())
-    seldom = schedule(RefreshAhead.ACTIVE, keepalive_s=7200).prospect(GRANT, record())
+    often = schedule(RefreshAhead.ACTIVE, keepalive_s=300).prospect(GRANT, record(), now_ms=NOW_MS)
+    seldom = schedule(RefreshAhead.ACTIVE, keepalive_s=7200).prospect(
+        GRANT, record(), now_ms=NOW_MS
+    )
 
     assert often == Prospect(if_used_ms=COMMITTED_MS + 300_000, if_idle_ms=COMMITTED_MS + 300_000)
     assert seldom == Prospect(if_used_ms=REFRESH_MS, if_idle_ms=COMMITTED_MS + 7_200_000)
@@ -72,10 +79,10 @@ def test_an_unanswered_claim_is_looked_at_when_its_time_is_over(state: GrantStat
     """However fresh the stored token is, and whether or not it is in use."""
     unanswered = record(state=state, hold_until_ms=COMMITTED_MS + 5)
 
-    assert schedule(RefreshAhead.ACTIVE).prospect(GRANT, unanswered) == Prospect(
+    assert schedule(RefreshAhead.ACTIVE).prospect(GRANT, unanswered, now_ms=NOW_MS) == Prospect(
         if_used_ms=COMMITTED_MS + 5, if_idle_ms=COMMITTED_MS + 5
     )
-    assert schedule(RefreshAhead.OFF).prospect(GRANT, unanswered) == NEVER
+    assert schedule(RefreshAhead.OFF).prospect(GRANT, unanswered, now_ms=NOW_MS) == NEVER
 
 
 @pytest.mark.parametrize("field", ["not_before_ms", "quarantine_until_ms", "lease_until_ms"])
@@ -83,7 +90,7 @@ def test_a_grant_is_not_due_while_it_could_not_be_claimed(field: str) -> None:
     """What the record says stands in the way is waited for, not run against."""
     blocked = record(**{field: REFRESH_MS + 7})
 
-    prospect = schedule(RefreshAhead.ALL).prospect(GRANT, blocked)
+    prospect = schedule(RefreshAhead.ALL).prospect(GRANT, blocked, now_ms=NOW_MS)
 
     assert prospect.if_used_ms == REFRESH_MS + 7
 
@@ -94,7 +101,7 @@ def test_a_short_life_does_not_make_a_grant_due_all_the_time(life_ms: int) -> No
     short = record()
     short = replace(short, pair=replace(short.pair, expires_at_ms=COMMITTED_MS + life_ms))
 
-    prospect = schedule(RefreshAhead.ALL).prospect(GRANT, short)
+    prospect = schedule(RefreshAhead.ALL).prospect(GRANT, short, now_ms=NOW_MS)
 
     assert prospect.if_used_ms is not None
     assert prospect.if_used_ms >= COMMITTED_MS + ProtocolTimes().ahead_least_s * 1000

@@ -78,6 +78,7 @@ def test_a_cluster_has_nodes_and_no_database() -> None:
         ("redis+sentinel://CANARY/s?password=x", "sentinel_username, sentinel_password"),
         ("redis+cluster://CANARY/0", "without a database"),
         ("redis+cluster://CANARY?ssl_cert_reqs=none", "allowed: none"),
+        ("rediss://CANARY?ssl_ca_certs=/CANARY", "with SIDECAR_CA_FILE"),
     ],
 )
 def test_what_names_no_store_is_refused_and_never_repeated(url: str, message: str) -> None:

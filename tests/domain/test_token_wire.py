@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecar.domain.failure import Disposition, FailureReason, Operation
@@ -15,6 +15,7 @@ from sidecar.domain.token_wire import (
     ClaimFate,
     PairKept,
     PairRead,
+    Reading,
     RevokeDone,
     fate_of,
     read_reply,
@@ -277,15 +278,28 @@ replies = st.one_of(
 
 @given(operation=st.sampled_from(Operation), reply=replies, cut=st.integers(0, 200))
 def test_no_bytes_make_the_reader_raise(operation: Operation, reply: TokenReply, cut: int) -> None:
-    """Whatever arrives becomes a reading, and a pair of it fits into a form and a header."""
-    if not isinstance(reply, NotSent):
-        cut_body = reply.body[: len(reply.body) - cut]
-        read_reply(operation, Broken(status=reply.status, body=cut_body))
+    """Whatever arrives becomes a reading."""
+    body = b"" if isinstance(reply, NotSent) else reply.body
+    cut_body = body[: len(body) - cut]
 
+    torn = read_reply(operation, Broken(status=200, body=cut_body))
     reading = read_reply(operation, reply, max_age_s=86_400)
 
-    if isinstance(reading, PairRead):
-        assert reading.pair.refresh_token.reveal().encode()
-        assert 0 <= reading.pair.life_s <= 86_400
-        if reading.pair.id_token is not None:
-            assert reading.pair.id_token.reveal().isascii()
+    assert isinstance(torn, Reading)
+    assert isinstance(reading, Reading)
+
+
+@given(answer=token_answers, refresh_token=st.text(min_size=1))
+def test_a_pair_that_was_read_fits_into_a_form_and_a_header(
+    answer: dict[str, object], refresh_token: str
+) -> None:
+    """Whatever else is in the answer, its tokens can be sent on, and its life is one."""
+    body = json.dumps(answer | {"refresh_token": refresh_token}).encode()
+
+    reading = read_reply(Operation.REFRESH, ok(body), max_age_s=86_400)
+
+    assume(isinstance(reading, PairRead))  # Hypothesis fails if too few are
+    assert isinstance(reading, PairRead)
+    assert reading.pair.refresh_token.reveal().encode()
+    assert 0 <= reading.pair.life_s <= 86_400
+    assert reading.pair.id_token is None or reading.pair.id_token.reveal().isascii()

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.domain.token_claims import IdTokenClaims, read_claims, read_seconds, trusted_life_s
+from sidecar.domain.token_claims import (
+    IdTokenClaims,
+    IssuerMoment,
+    age_when_asked_s,
+    read_claims,
+    read_seconds,
+    trusted_life_s,
+)
 
 NOW_S = 1_790_000_000
 
@@ -28,6 +35,48 @@ def test_the_life_of_a_token_is_between_its_own_two_instants() -> None:
 
     assert claims.life_s == 86_400
     assert trusted_life_s(claims, expires_in=60, max_age_s=86_400) == 86_400
+
+
+@pytest.mark.parametrize(
+    ("issued_ago_s", "took_s", "life_s", "age_s"),
+    [
+        (0, 0.1, 900, 0),
+        (1, 0.1, 900, 0),  # both instants are rounded
+        (30, 29.5, 900, 0),  # a slow answer, not an old token
+        (45, 60.0, 900, 0),  # read late, in a process that had stopped
+        (600, 0.1, 300, 600),
+        (600, 60.0, 300, 600),
+        (899, 0.1, 1, 899),
+        (900, 0.1, 900, 0),  # ended when it was handed out: the date is of another clock
+        (7200, 0.1, 900, 0),
+        (-7200, 0.1, 900, 0),
+    ],
+)
+def test_a_token_older_than_its_exchange_has_only_the_rest_of_its_life(
+    issued_ago_s: int, took_s: float, life_s: int, age_s: int
+) -> None:
+    """The IdP's own date tells an old token from a clock that differs from ours."""
+    claims = claims_of(iat=NOW_S - issued_ago_s, exp=NOW_S - issued_ago_s + 900)
+    moment = IssuerMoment(date_s=NOW_S, took_s=took_s)
+
+    assert age_when_asked_s(claims, moment) == age_s
+    assert (
+        trusted_life_s(claims, expires_in=86_400, max_age_s=86_400, moment=moment),
+        trusted_life_s(claims, expires_in=86_400, max_age_s=200, moment=moment),
+    ) == (life_s, min(life_s, 200))
+
+
+def test_a_token_that_tells_only_its_end_ends_then() -> None:
+    """Without an `iat` the date of the answer stands in for it; without both, `expires_in`."""
+    claims = claims_of(exp=NOW_S + 40)
+
+    def life_s(moment: IssuerMoment | None) -> int:
+        return trusted_life_s(claims, expires_in=300, max_age_s=86_400, moment=moment)
+
+    assert life_s(IssuerMoment(date_s=NOW_S, took_s=0.1)) == 40
+    assert life_s(IssuerMoment(date_s=NOW_S + 40, took_s=0.1)) == 300
+    assert life_s(None) == 300
+    assert age_when_asked_s(claims, IssuerMoment(date_s=NOW_S, took_s=0.1)) == 0
 
 
 def test_instants_with_fractions_are_instants() -> None:

@@ -13,6 +13,7 @@ from sidecar.domain.commands import (
     Busy,
     Dead,
     Done,
+    Doubted,
     Fresh,
     HealingOver,
     Held,
@@ -169,7 +170,7 @@ def test_a_doubt_is_held_until_its_time_is_over() -> None:
     early = transitions.apply(doubted, acquire(START, THEIRS), at(HEAL_MS - 1))
     late = transitions.apply(doubted, acquire(START, THEIRS), at(HEAL_MS))
 
-    assert early == (doubted, Held(until_ms=NOW + HEAL_MS))
+    assert early == (doubted, Doubted(until_ms=NOW + HEAL_MS, since_ms=doubted.changed_at_ms))
     assert late == (doubted, HealingOver(record=doubted))
 
 

@@ -12,6 +12,7 @@ from sidecar.domain.commands import (
     BeginRevocation,
     BeingRevoked,
     Committed,
+    Done,
     Duplicate,
     FinishRevocation,
     Fresh,
@@ -105,6 +106,17 @@ def test_h3_a_lease_from_before_a_rollback_is_void() -> None:
 
     assert before == (leased(), Refused())
     assert later == (stamped, Refused())
+
+
+def test_h3_a_mark_from_before_a_rollback_is_not_confirmed_within_the_quarantine() -> None:
+    """Its owner, whose reply was lost, does not send while a newer pair may be replayed."""
+    stamped = after(sending(), (acquire(START, THEIRS, MET), at(5, OTHER_RUN)))
+
+    within = transitions.apply(stamped, mark(START), at(6, OTHER_RUN))
+    later = transitions.apply(stamped, mark(START), at(QUARANTINE_MS, OTHER_RUN))
+
+    assert within == (stamped, Refused())
+    assert later == (stamped, Done())
 
 
 def test_h3_a_sent_claim_from_before_a_rollback_is_held_through_the_quarantine() -> None:

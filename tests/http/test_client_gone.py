@@ -6,6 +6,7 @@ from dataclasses import replace
 from sidecar.domain.events import RequestOutcome, WorkFailed
 from sidecar.domain.record import GrantKey
 from sidecar.domain.tokens import TokenFound, TokenLookup
+from sidecar.service.patience import Patience
 from tests.support.proxy_rig import Rig, ScriptedSource, running_proxy, token
 from tests.support.raw_http import Asked, answer, request
 from tests.support.wait import until
@@ -122,7 +123,8 @@ async def test_a_client_that_leaves_during_a_look_up_leaves_it_alone() -> None:
     """Waiting for a token ends with the client; nothing is asked of the upstream."""
 
     class Waiting(ScriptedSource):
-        async def token_for(self, key: GrantKey) -> TokenLookup:
+        async def token_for(self, key: GrantKey, *, patience: Patience) -> TokenLookup:
+            del patience
             self.keys.append(key)
             await asyncio.Event().wait()
             raise AssertionError

@@ -155,7 +155,7 @@ async def test_a_denial_that_a_peer_may_heal_ends_no_consent() -> None:
         shown = await control.ask("GET", GRANT)
 
     assert (got.status, got.document["reason"]) == (503, "rotation_lost")
-    assert int(got.headers["Retry-After"]) == 580
+    assert int(got.headers["Retry-After"]) == 120, "what remains, bounded"
     assert shown.document["state"] == "in_doubt"
     assert shown.document["last_error"]["reason"] == "rotation_lost"
 

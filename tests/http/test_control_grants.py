@@ -17,6 +17,7 @@ from tests.support.scripted_idp import (
     id_token,
     json_answer,
     pair_answer,
+    refusal,
 )
 from tests.support.sidecar_parts import KEY, REDIRECT_URI
 from tests.support.wait import until
@@ -179,6 +180,53 @@ async def test_a_refresh_on_demand_brings_the_next_generation() -> None:
     assert got.status == 200
     assert got.document["generation"] == 1
     assert got.document == shown.document
+
+
+async def test_only_an_order_skips_a_backoff_and_not_twice_at_once() -> None:
+    """`override_backoff` is a person's word: obeyed once, then it waits with `Retry-After`."""
+    busy = refusal(503, "busy", retry_after_s=31_536_000.0)
+    order = f"{GRANT}/refresh?override_backoff=true"
+    async with running_control() as control:
+        await control.onboard()
+        control.rig.idp.then(busy, busy)
+        failed = await control.ask("POST", f"{GRANT}/refresh")
+        plain = await control.ask("POST", f"{GRANT}/refresh")
+        denied = await control.ask("POST", f"{GRANT}/refresh?override_backoff=false")
+        first = await control.ask("POST", order)
+        second = await control.ask("POST", order)
+        control.rig.clock.advance(30)
+        control.rig.idp.then(pair_answer("refresh-1"))
+        third = await control.ask("POST", order)
+        odd = await control.ask("POST", f"{GRANT}/refresh?override_backoff=1")
+
+    assert failed.document["reason"] == "server_error"
+    assert {each.document.get("obstacle") for each in (plain, denied, second)} == {"backing_off"}
+    assert plain.headers["Retry-After"] == "120", "ten minutes remain; two are told"
+    assert first.document["reason"] == "server_error", "Akoya was asked"
+    assert 1 <= int(second.headers["Retry-After"]) <= 30
+    assert (third.status, third.document["generation"]) == (200, 1)
+    assert (odd.status, odd.document["errors"][0]["name"]) == (400, "override_backoff")
+
+
+@pytest.mark.parametrize("field", ["expires_at_ms", "consented_at_ms"])
+async def test_an_instant_that_no_calendar_has_is_shown_as_none(field: str) -> None:
+    """A record of another version is shown and listed, whatever its numbers."""
+    async with running_control() as control:
+        await control.onboard()
+        grant = control.rig.parts.grant()
+        stands = control.rig.store.records[grant]
+        if field == "expires_at_ms":
+            odd = replace(stands.pair, expires_at_ms=2**53 - 1)
+        else:
+            consent = replace(stands.pair.consent, consented_at_ms=2**53 - 1)
+            odd = replace(stands.pair, consent=consent)
+        control.rig.store.records[grant] = replace(stands, pair=odd)
+        shown = await control.ask("GET", GRANT)
+        listed = await control.ask("GET", "/grants")
+
+    name = {"expires_at_ms": "id_token_expires_at", "consented_at_ms": "consented_at"}[field]
+    assert (shown.status, shown.document[name]) == (200, None)
+    assert listed.document["grants"] == [shown.document]
 
 
 async def test_pages_show_every_grant_once() -> None:

@@ -44,7 +44,7 @@ async def test_a_chunked_request_is_counted_as_it_comes(kept_bytes: int) -> None
         got = await client.read_answer()
 
     assert (got.status, got.value(b"sidecar-error")) == (413, b"request_too_large")
-    assert all(asked.body == b"" for asked in rig.upstream.requests)
+    assert rig.upstream.requests == [], "none was whole"
 
 
 async def test_a_body_of_just_the_limit_passes() -> None:

@@ -12,6 +12,7 @@ from tests.support.raw_http import answer, request
         b"/balances/v2/mikomo",
         b"/balances/v2/mikomo?",
         b"/balances/v2/mikomo?accountIds=a,b&mode=raw",
+        b"/transactions/v3/mikomo/a%2Fb%2fc",
         b"/transactions/v2/mikomo/acct%201/?startTime=2026-01-01T00%3A00%3A00Z&x=%2F..%2f//&&=",
         b"/statements/v3/mikomo/a:b@c!$&'()*+,;=~/d",
         b"/tax-forms/v2/mikomo/%E2%82%AC?q=%zz",
@@ -31,7 +32,8 @@ async def test_path_and_query_go_on_octet_for_octet(target: bytes) -> None:
     [
         b"/balances/v2/mikomo/../x",
         b"/balances/v2/mikomo/%2e%2e/x",
-        b"/balances/v2/mikomo/a%2fb",
+        b"/balances/v2/mikomo/a%2f..",
+        b"/balances/v2%2fmikomo/a",
         b"/balances/v2/mikomo/a\\b",
         b"/balances/v2/mikomo//a",
         b"/balances/v2/mikomo#x",

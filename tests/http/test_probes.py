@@ -1,54 +1,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.http.probes import make_probes
-from sidecar.service.health import HealthReport, Phase
-
-WELL = HealthReport(
-    phase=Phase.SERVING,
-    store_up=True,
-    spool_writable=True,
-    breaker_open=False,
-    brake_on=False,
-    parked=0,
-)
-
-Client = TestClient[web.Request, web.Application]
-MakeClient = Callable[[TestServer], Awaitable[Client]]
+from sidecar.domain.store_trouble import StoreTrouble
+from sidecar.service.health import Phase
+from tests.support.probes_rig import WELL, ProbesRig, running_probes
 
 
-class SettableHealth:
-    """A health that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = WELL
-
-    def report(self) -> HealthReport:
-        return self.now
-
-
-class Rig:
-    """The application of the metrics listener, what it was asked and in which thread."""
-
-    def __init__(self) -> None:
-        self.health = SettableHealth()
-        self.accepts: list[str] = []
-        self.threads: list[int] = []
-
-    def render(self, accept: str) -> tuple[bytes, str]:
-        self.accepts.append(accept)
-        self.threads.append(threading.get_ident())
-        return b"sidecar_store_up 1\n", "text/plain; version=0.0.4; charset=utf-8"
-
-    def server(self) -> TestServer:
-        return TestServer(make_probes(render_metrics=self.render, health=self.health))
+def asking(rig: ProbesRig) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(f"http://127.0.0.1:{rig.port}")
 
 
 @pytest.mark.parametrize(
@@ -61,32 +25,29 @@ class Rig:
     ],
 )
 async def test_each_probe_answers_for_its_own_question(
-    aiohttp_client: MakeClient, *, phase: Phase, live: int, ready: int, started: int
+    *, phase: Phase, live: int, ready: int, started: int
 ) -> None:
     """The kubelet restarts nothing that drains and sends nothing to what starts."""
-    rig = Rig()
-    rig.health.now = replace(WELL, phase=phase)
-    client = await aiohttp_client(rig.server())
-
-    answers = [(await client.get(path)).status for path in ("/livez", "/readyz", "/startupz")]
+    async with running_probes() as rig, asking(rig) as client:
+        rig.now = replace(WELL, phase=phase)
+        answers = [(await client.get(path)).status for path in ("/livez", "/readyz", "/startupz")]
 
     assert answers == [live, ready, started]
 
 
-async def test_a_lost_store_is_told_and_takes_no_pod_out(aiohttp_client: MakeClient) -> None:
+async def test_a_lost_store_is_told_and_takes_no_pod_out() -> None:
     """A sidecar that still serves from memory stays ready; the body says what is wrong."""
-    rig = Rig()
-    rig.health.now = replace(
-        WELL, store_up=False, spool_writable=False, breaker_open=True, brake_on=True, parked=3
-    )
-    client = await aiohttp_client(rig.server())
-
-    answer = await client.get("/readyz")
+    async with running_probes() as rig, asking(rig) as client:
+        rig.now = replace(
+            WELL, store_up=False, spool_writable=False, breaker_open=True, brake_on=True, parked=3
+        )
+        answer = await client.get("/readyz")
+        shown = await answer.json()
 
     assert answer.status == 200
     assert answer.content_type == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
-    assert await answer.json() == {
+    assert shown == {
         "phase": "serving",
         "store": "down",
         "spool": "failing",
@@ -96,25 +57,35 @@ async def test_a_lost_store_is_told_and_takes_no_pod_out(aiohttp_client: MakeCli
     }
 
 
-async def test_metrics_are_rendered_as_asked_and_beside_the_loop(
-    aiohttp_client: MakeClient,
-) -> None:
+async def test_a_store_that_fails_some_calls_is_not_called_up() -> None:
+    """It answers probes, so it is not down; whoever looks sees that something is wrong."""
+    async with running_probes() as rig, asking(rig) as client:
+        rig.now = replace(WELL, store_trouble=StoreTrouble.MAXCLIENTS)
+        answer = await client.get("/readyz")
+        body = await answer.json()
+
+    assert (answer.status, body["store"]) == (200, "strained")
+
+
+async def test_metrics_are_rendered_as_asked_and_beside_the_loop() -> None:
     """A scrape gets what its Accept header prefers and holds up no request."""
-    rig = Rig()
-    client = await aiohttp_client(rig.server())
+    async with running_probes() as rig, asking(rig) as client:
+        answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        page = await answer.read()
 
-    answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
-
-    assert await answer.read() == b"sidecar_store_up 1\n"
+    assert page == b"sidecar_store_up 1\n"
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert rig.accepts == ["application/openmetrics-text"]
     assert rig.threads != [threading.get_ident()]
 
 
-async def test_nothing_else_is_served(aiohttp_client: MakeClient) -> None:
+async def test_nothing_else_is_served() -> None:
     """The listener that everybody may reach has four pages, and they cannot be written to."""
-    client = await aiohttp_client(Rig().server())
+    async with running_probes() as rig, asking(rig) as client:
+        statuses = [
+            (await client.get("/")).status,
+            (await client.get("/grants")).status,
+            (await client.post("/metrics")).status,
+        ]
 
-    assert (await client.get("/")).status == 404
-    assert (await client.get("/grants")).status == 404
-    assert (await client.post("/metrics")).status == 405
+    assert statuses == [404, 404, 405]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 
 from sidecar.domain.events import UpstreamAnswered, UpstreamClass
+from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.proxy import ProxyOptions
-from tests.support.proxy_rig import running_proxy
+from tests.support.proxy_rig import Rig, running_proxy
 from tests.support.raw_http import Asked, Step, answer, request
+from tests.support.wait import until
 
 BUSY = answer(b"busy", status=b"503 Busy")
 POST = b"POST /payments/v2/mikomo HTTP/1.1"
@@ -129,6 +132,117 @@ async def test_a_pooled_connection_that_died_is_replaced() -> None:
 
     assert (first.body, second.body) == (b"first", b"second")
     assert rig.upstream.connections == 2
+
+
+async def fill_pool(rig: Rig, arrived: list[Asked], *, connections: int) -> None:
+    """Have so many idle connections in the pool: none is answered before all are asked."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(rig.client()) for _ in range(connections)]
+        for client in clients:
+            await client.send(request())
+        await until(lambda: len(arrived) == connections, within_s=10, what="all requests")
+        for asked in arrived:
+            asked.writer.write(answer(b"first"))
+        for client in clients:
+            await client.read_answer()
+        await until(lambda: len(rig.completed) == connections, within_s=10, what="their ends")
+
+
+def pooling(then: Callable[[Asked], Awaitable[None]], arrived: list[Asked]) -> Step:
+    """Return a step for every connection: its first request is kept, its next ones are `then`."""
+
+    async def step(asked: Asked) -> None:
+        if asked.writer in {known.writer for known in arrived}:
+            await then(asked)
+        else:
+            arrived.append(asked)
+
+    return step
+
+
+async def switch(asked: Asked) -> None:
+    asked.writer.write(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+
+
+async def begin(asked: Asked) -> None:
+    asked.writer.write(b"H")
+    await asked.writer.drain()
+    asked.writer.close()
+
+
+async def write_a_large_header(asked: Asked) -> None:
+    asked.writer.write(answer(b"ok", b"X-A: " + b"a" * 70_000))
+
+
+UNUSABLE = {
+    "switching": (switch, UpstreamCause.MALFORMED_ANSWER),
+    "a large header": (write_a_large_header, UpstreamCause.MALFORMED_ANSWER),
+    "one octet": (begin, UpstreamCause.CLOSED),
+}
+
+
+@pytest.mark.parametrize(("then", "cause"), UNUSABLE.values(), ids=UNUSABLE)
+async def test_an_unusable_answer_on_a_pooled_connection_is_not_asked_for_again(
+    then: Callable[[Asked], Awaitable[None]], cause: UpstreamCause
+) -> None:
+    """However many connections lie in the pool, an upstream that answered is asked once."""
+    arrived: list[Asked] = []
+    async with running_proxy(pooling(then, arrived)) as rig, rig.client() as client:
+        await fill_pool(rig, arrived, connections=5)
+        got = await client.ask(request())
+
+    assert (got.status, got.value(b"sidecar-error")) == (502, b"upstream_unreachable")
+    assert (len(rig.upstream.requests), rig.upstream.connections) == (6, 5)
+    assert rig.completed[-1].cause is cause
+
+
+async def test_an_unusable_answer_is_repeated_by_the_policy_alone() -> None:
+    """With retries on, an answer that cannot be passed on is a failure like any other."""
+    broken = answer(b"ok", b"X-A : 1")
+    async with (
+        running_proxy(broken, answer(b"fine"), options=retries(1)) as rig,
+        rig.client() as client,
+    ):
+        got = await client.ask(request())
+
+    assert (got.body, len(rig.upstream.requests)) == (b"fine", 2)
+    assert rig.completed[0].cause is None
+
+
+@pytest.mark.parametrize("is_served", [False, True], ids=["dead", "alive"])
+async def test_a_get_on_a_dead_pooled_connection_is_sent_once_more_on_a_fresh_one(
+    *, is_served: bool
+) -> None:
+    """Not on the next one of the pool, which may be as dead; and if that fails too, it is told."""
+    arrived: list[Asked] = []
+    is_filled = False
+
+    async def step(asked: Asked) -> None:
+        if not is_filled:
+            arrived.append(asked)
+        elif is_served and asked.writer not in {known.writer for known in arrived}:
+            asked.writer.write(answer(b"fresh"))
+        else:
+            asked.writer.close()
+
+    async with running_proxy(step) as rig, rig.client() as client:
+        await fill_pool(rig, arrived, connections=5)
+        is_filled = True
+        got = await client.ask(request())
+
+    assert (got.status, got.body == b"fresh") == ((200, True) if is_served else (502, False))
+    assert (len(rig.upstream.requests), rig.upstream.connections) == (7, 6)
+    assert rig.completed[-1].cause is (None if is_served else UpstreamCause.CLOSED)
+
+
+async def test_a_post_on_a_dead_pooled_connection_is_not_sent_again() -> None:
+    """It may have been carried out: the caller hears that there was no answer."""
+    arrived: list[Asked] = []
+    async with running_proxy(pooling(hang_up, arrived)) as rig, rig.client() as client:
+        await fill_pool(rig, arrived, connections=3)
+        got = await client.ask(request(b"Content-Length: 2", line=POST, body=b"hi"))
+
+    assert (got.status, len(rig.upstream.requests)) == (502, 4)
 
 
 async def test_a_dead_upstream_is_told_as_unreachable() -> None:

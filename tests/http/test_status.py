@@ -29,6 +29,7 @@ from sidecar.telemetry.observer import TelemetryObserver
 from tests.console.terminal import KEYS
 from tests.support.control_rig import CONTROL_KEY, GRANT, ControlRig, Got, running_control
 from tests.support.fake_clock import FakeClock
+from tests.support.lines import KeptLines
 from tests.support.stores import Unheard
 
 GRANT_ID = GrantId("0a" * 16)
@@ -217,7 +218,7 @@ async def test_every_trouble_is_told_with_what_to_do() -> None:
 
     assert checks_of(told) == {
         "process": ("good", "serving"),
-        "store": ("bad", "no answer"),
+        "store": ("bad", "no answer: reset"),
         "akoya": ("bad", "the last token request: unreachable"),
         "credentials": (
             "bad",
@@ -297,7 +298,7 @@ def gauges(page: MetricsPage) -> dict[str, float]:
 def test_the_metrics_and_the_account_are_of_the_same_events() -> None:
     """A dashboard and the page never contradict one another."""
     metrics = Metrics(version="1.2.3")
-    log = Log(least=Level.ERROR, log_format="json")
+    log = Log(KeptLines(), least=Level.ERROR)
     board = StatusBoard(behind=TelemetryObserver(metrics=metrics, log=log), clock=FakeClock())
     told: Sequence[Event] = (
         ev.GrantsCounted(is_ours=True, active=3, in_doubt=2),

@@ -66,4 +66,4 @@ async def test_an_upstream_that_cannot_be_reached_is_an_error_of_its_span() -> N
 
     upstream = traced.shown("upstream")
     assert upstream.status.status_code is StatusCode.ERROR
-    assert dict(upstream.attributes or {}) == {"error.type": "unreachable"}
+    assert dict(upstream.attributes or {}) == {"error.type": "refused"}

@@ -5,17 +5,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from sidecar.domain.addresses import TcpAddress, UnixAddress
 from sidecar.http.listening import listen
+from tests.support.probes_rig import make_probes
 from tests.support.proxy_rig import running_proxy
 from tests.support.raw_http import answer, connected, request
-
-
-async def say_nothing(request: web.BaseRequest) -> web.StreamResponse:
-    del request
-    return web.Response()
 
 
 async def test_the_proxy_listens_on_a_unix_socket_of_its_owner(tmp_path: Path) -> None:
@@ -71,7 +66,7 @@ async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 async def test_the_mode_is_configurable(tmp_path: Path) -> None:
     """A group may be let in."""
     path = tmp_path / "proxy.sock"
-    runner = web.ServerRunner(web.Server(say_nothing))
+    runner = make_probes().runner
     address = UnixAddress(path=str(path))
 
     listener = await listen(runner, address=address, socket_mode=0o660)
@@ -83,7 +78,7 @@ async def test_the_mode_is_configurable(tmp_path: Path) -> None:
 
 async def test_port_zero_picks_a_free_port_and_tells_it() -> None:
     """The bound port is known after binding, for logs and for tests."""
-    runner = web.ServerRunner(web.Server(say_nothing))
+    runner = make_probes().runner
 
     listener = await listen(runner, address=TcpAddress(host="127.0.0.1", port=0))
     port = listener.port

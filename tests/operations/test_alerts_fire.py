@@ -35,6 +35,9 @@ STORIES: Final[Mapping[str, tuple[Step, ...]]] = {
         ),
         Step(troubles=(troubles.redis_comes_back,), alerts=("SidecarStoreForgot",)),
     ),
+    "a Redis without room": (
+        Step(troubles=(troubles.redis_takes_no_claim,), alerts=("SidecarStoreStrained",)),
+    ),
     "us": (
         Step(troubles=(troubles.a_disk_takes_nothing,), alerts=("SidecarSpoolNotWritable",)),
         Step(troubles=(troubles.the_secret_is_wrong,), alerts=("SidecarClientCredentialsRefused",)),

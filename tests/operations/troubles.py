@@ -49,6 +49,13 @@ async def redis_dies_before_it_hears_of_a_pair(fleet: WatchedFleet) -> None:
     await fleet.prometheus.shows("sum(sidecar_spool_parked_entries)", above=0, within_s=WITHIN_S)
 
 
+async def redis_takes_no_claim(fleet: WatchedFleet) -> None:
+    """Leave Redis no memory: it answers every probe and every read, and refuses leases."""
+    with fleet.world.redis.client() as client:
+        client.config_set("maxmemory", 1)
+    await fleet.refresh_all(fleet.sidecars[0], fleet.grants[:1])
+
+
 async def redis_comes_back(fleet: WatchedFleet) -> None:
     """Start Redis again, with its data."""
     await asyncio.to_thread(fleet.world.redis.start)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from sidecar.sandbox import Sandbox
@@ -52,5 +54,7 @@ async def test_a_clock_five_minutes_off_changes_neither_expiry_nor_what_is_serve
 
     await eventually(fetch, lambda count: count > 0, within_s=60, what="a refresh in time")
     assert answers == {(200, "")}
+    wrong.signal(signal.SIGTERM)
+    assert await wrong.ended() == 0
     assert "healed" not in {line.get("outcome") for line in wrong.log}, "Akoya rejected none"
     assert sandbox.ledger.summary()["presented_twice"] == []

@@ -13,7 +13,7 @@ from sidecar.domain.failure import HINTS, FailureReason
 from sidecar.sandbox import Fault, Sandbox
 from tests.promises.conftest import StartSidecar
 from tests.support.fleet import REDIRECT_URI, App, FleetPlace, SidecarProcess
-from tests.support.wait import eventually
+from tests.support.wait import eventually, until
 
 WRONG_SECRET = "wrong-secret"
 ELSEWHERE = "http://127.0.0.1:9999/elsewhere"
@@ -212,6 +212,7 @@ async def test_a_documented_refusal_has_its_series_its_line_and_its_answer(
     hint = HINTS[FailureReason(row.reason)]
     assert status == row.answered
     assert await app.metric(sidecar, series(row)) == 1.0
+    await until(lambda: bool(failures(sidecar)), within_s=20, what="the line")
     assert (
         failures(sidecar)[0].items()
         >= {

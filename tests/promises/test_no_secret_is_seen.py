@@ -256,7 +256,7 @@ def test_what_holds_a_secret_prints_none() -> None:
         consent=Consent(id=ConsentId("c"), consented_at_ms=1),
         generation=0,
     )
-    pair = vault.seal_pair(tokens, place=place, expires_at_ms=1)
+    pair = vault.seal_pair(tokens, place=place, asked_at_ms=1)
     answer = Answered(status=200, body=token.encode())
 
     printed = repr((settings, sealer, tokens, pair, GrantRecord(pair=pair), answer)).encode()

@@ -63,6 +63,8 @@ async def test_users_that_seem_to_die_at_once_wait_for_a_person(
     redis_server.start()
     late = await app.fetch(second, USERS[-1])
     held = await states(app, second)
+    async with app.control(second, "GET", "/brake") as answer:
+        shown = await answer.json()
     async with app.control(second, "POST", "/brake/release") as answer:
         released = answer.status
     for sidecar in (first, second):
@@ -72,6 +74,8 @@ async def test_users_that_seem_to_die_at_once_wait_for_a_person(
     assert sorted(answers) == sorted([IN_NEED] * LIMIT + [COME_AGAIN] * LIMIT)
     assert (late[0], released) == (503, 204)
     assert held.count("reauth_required") == LIMIT
+    assert (shown["state"], shown["cause"]) == ("on", "settlements")
+    assert 1 <= shown["held_back"] <= LIMIT, "the others were not claimed any more"
     assert after == [IN_NEED] * len(USERS)
 
 

@@ -3,11 +3,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from sidecar.domain.events import BrakePulled, BrakeReleased, GrantReauthRequired
+import pytest
+
+from sidecar.domain.events import (
+    BrakePulled,
+    BrakeReleased,
+    BrakeTrialEnded,
+    GrantReauthRequired,
+)
 from sidecar.domain.policy import ProtocolTimes, RefreshPolicy
 from sidecar.domain.record import GrantKey, GrantState
-from sidecar.domain.throttle import BrakeCause, CountGrants
+from sidecar.domain.throttle import BrakeCause, CountGrants, PullBrake
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenRefused
+from sidecar.ports import StoreUnavailable
+from sidecar.service.brake import Brake
 from tests.support.virtual_fleet import Fleet, Peer
 from tests.support.virtual_time import in_virtual_time
 
@@ -51,6 +60,10 @@ def _in_state(fleet: Fleet, state: GrantState) -> int:
 
 def _marked(fleet: Fleet) -> int:
     return _in_state(fleet, GrantState.REAUTH_REQUIRED)
+
+
+def _brake(peer: Peer) -> Brake:
+    return peer.parts.claim_parts.restraints.brake
 
 
 async def _ask_all(peers: Sequence[Peer], keys: Sequence[GrantKey]) -> None:
@@ -102,7 +115,7 @@ async def test_a_day_old_dump_marks_five_users_when_they_come_one_by_one() -> No
 
 @in_virtual_time
 async def test_a_person_lets_the_brake_go_and_the_rest_is_settled() -> None:
-    """Whoever looked at it decides: for an hour the fleet believes what Akoya says."""
+    """An operator may let all go: for an hour the fleet believes what Akoya says."""
     keys = _keys(60)
     fleet = await _fleet_with(keys)
     await _restored_a_day_later(fleet, keys)
@@ -111,15 +124,198 @@ async def test_a_person_lets_the_brake_go_and_the_rest_is_settled() -> None:
     await asyncio.sleep(1_000)
     assert _marked(fleet) == 0
 
-    await fleet.peers[0].parts.claim_parts.restraints.brake.release()
+    await _brake(fleet.peers[0]).release_all()
     await asyncio.sleep(5)
     await _ask_all(fleet.peers, keys)
     await asyncio.sleep(1_000)
 
     assert _marked(fleet) == len(keys)
     for peer in fleet.peers:
-        assert len(peer.of(BrakeReleased)) == 1
+        assert peer.of(BrakeReleased) == [BrakeReleased(limit=0, is_all=True)]
         assert len(peer.of(BrakePulled)) == 1
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_release_to_see_costs_ten_users_and_the_brake_is_pulled_again() -> None:
+    """Nothing was repaired: as many users as were let go are marked, and no more."""
+    keys = _keys(60)
+    fleet = await _fleet_with(keys)
+    await _restored_a_day_later(fleet, keys)
+    await asyncio.sleep(120)
+    await _ask_all(fleet.peers, keys)
+    await asyncio.sleep(1_000)
+
+    await _brake(fleet.peers[0]).release()
+    for _ in range(20):
+        await _ask_all(fleet.peers, keys)
+        await asyncio.sleep(300)
+
+    assert _marked(fleet) == 10
+    assert fleet.store.held_back.brake_cause is BrakeCause.TRIAL
+    for peer in fleet.peers:
+        assert peer.of(BrakeReleased) == [BrakeReleased(limit=10, is_all=False)]
+        causes = [event.cause for event in peer.of(BrakePulled)]
+        assert causes == [BrakeCause.DENIALS, BrakeCause.TRIAL]
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_release_before_any_doubt_is_over_marks_no_user() -> None:
+    """Fresh denials answer the question too: they wait for their healing time, and are held."""
+    keys = _keys(120)
+    fleet = await _fleet_with(keys)
+    await _restored_a_day_later(fleet, keys)
+    await asyncio.sleep(120)
+    await _ask_all(fleet.peers, keys)  # the brake is pulled, and no doubt is over for minutes
+    assert _brake(fleet.peers[0]).is_on
+
+    await _brake(fleet.peers[0]).release(limit=4)
+    await asyncio.sleep(5)
+    await _ask_all(fleet.peers, keys)
+    await asyncio.sleep(7_200)
+
+    assert _marked(fleet) == 0
+    assert fleet.store.held_back.brake_cause is BrakeCause.TRIAL
+    await fleet.end()
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+@in_virtual_time
+async def test_sidecars_that_race_settle_no_more_than_a_release_lets_go(limit: int) -> None:
+    """Each of four sidecars settles every doubt that it heard of, in the same moment."""
+    keys = _keys(40)
+    fleet = await _fleet_with(keys)
+    await fleet.peer("c")
+    await fleet.peer("d")
+    await _restored_a_day_later(fleet, keys)
+    await asyncio.sleep(120)
+    await _ask_all(fleet.peers, keys)
+    await asyncio.sleep(1_000)
+
+    await _brake(fleet.peers[0]).release(limit=limit)
+    await asyncio.sleep(1_000)
+
+    assert _marked(fleet) == limit
+    told = sum(len(peer.of(GrantReauthRequired)) for peer in fleet.peers)
+    assert told == limit
+    assert all(_brake(peer).is_on for peer in fleet.peers)
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_second_release_lets_as_many_go_again() -> None:
+    """A bank that really ended consents is worked off by a person, in steps of any size."""
+    keys = _keys(60)
+    fleet = await _fleet_with(keys)
+    await _restored_a_day_later(fleet, keys)
+    await asyncio.sleep(120)
+    await _ask_all(fleet.peers, keys)
+    await asyncio.sleep(1_000)
+    doubted = _in_state(fleet, GrantState.IN_DOUBT)
+
+    marked: list[int] = []
+    for limit in (5, 5, 15):
+        await _brake(fleet.peers[0]).release(limit=limit)
+        await asyncio.sleep(30)
+        marked.append(_marked(fleet))
+
+    assert doubted >= 25
+    assert marked == [5, 10, 25]
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_after_the_cause_is_gone_a_release_ends_the_brake() -> None:
+    """Pairs come: the trial ends well, it is told, and the usual limit of five applies again."""
+    keys = _keys(30)
+    fleet = await _fleet_with(keys)
+    await fleet.store.throttle(PullBrake())
+    await asyncio.sleep(5)
+
+    await _brake(fleet.peers[0]).release(limit=20)
+    await asyncio.sleep(5)
+    await _ask_all(fleet.peers, keys)
+    await asyncio.sleep(5)
+
+    assert not fleet.store.held_back.is_braked
+    assert fleet.store.held_back.trial is None
+    for peer in fleet.peers:
+        assert peer.of(BrakeTrialEnded) == [BrakeTrialEnded(limit=20)]
+    await asyncio.sleep(fleet.idp.life_s)
+    for key in keys[:8]:
+        fleet.idp.end_consent(key)
+        await fleet.peers[0].ask(key)
+    assert _marked(fleet) == 5
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_sidecar_that_starts_during_a_trial_tells_it() -> None:
+    """Its metric shows the trial like that of the others."""
+    fleet = await _fleet_with(_keys(1))
+    await fleet.store.throttle(PullBrake())
+    await _brake(fleet.peers[0]).release(limit=7)
+
+    third = await fleet.peer("c")
+    await asyncio.sleep(5)
+
+    assert third.of(BrakeReleased) == [BrakeReleased(limit=7, is_all=False)]
+    assert third.of(BrakePulled) == []
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_few_denials_in_a_trial_are_believed_and_those_beyond_its_end_as_usual() -> None:
+    """A doubt of the trial whose healing time ends after it is settled by the usual rules."""
+    keys = _keys(20)
+    fleet = await _fleet_with(keys)
+    older = dict(fleet.store.records)
+    for key in keys[:4]:  # denied, and doubted, since the store forgot what they were
+        await fleet.peers[0].ask(key)
+    for peer in fleet.peers:
+        await peer.rest()
+        await peer.crash()
+        peer.disk.entries.clear()
+    await asyncio.sleep(900)
+    fleet.restart_store(older)
+    for peer in fleet.peers:
+        await peer.start()
+    await asyncio.sleep(120)
+    await fleet.store.throttle(PullBrake())
+    await asyncio.sleep(5)
+
+    await _brake(fleet.peers[0]).release(limit=12)
+    await asyncio.sleep(5)
+    await _ask_all(fleet.peers, keys)
+    await asyncio.sleep(5)
+    during = (_marked(fleet), _in_state(fleet, GrantState.IN_DOUBT))
+    await asyncio.sleep(700)
+
+    assert during == (0, 4)
+    assert not fleet.store.held_back.is_braked
+    assert _marked(fleet) == 4
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_settlement_whose_reservation_gets_lost_costs_one_place() -> None:
+    """The store's answer stays away: asked again, the grant has the place that it had."""
+    fleet = await _fleet_with(_keys(1))
+    brake = _brake(fleet.peers[0])
+    await fleet.store.throttle(PullBrake())
+    await brake.release(limit=3)
+    grant = fleet.peers[0].parts.grant(_keys(1)[0])
+
+    fleet.store.loses_replies = True
+    with pytest.raises(StoreUnavailable):
+        await brake.lets_settle(grant)
+    fleet.store.loses_replies = False
+
+    assert await brake.lets_settle(grant)
+    trial = fleet.store.held_back.trial
+    assert trial is not None
+    assert trial.decided == 1
     await fleet.end()
 
 
@@ -237,7 +433,7 @@ async def test_a_newer_pair_heals_what_the_brake_holds() -> None:
 
     await first.start()
     await asyncio.sleep(5)
-    await first.parts.claim_parts.restraints.brake.release()
+    await _brake(first).release_all()
     await _ask_all([second], keys)
 
     assert _in_state(fleet, GrantState.ACTIVE) == len(keys)

@@ -186,9 +186,11 @@ async def test_an_unknown_answer_never_ends_a_grant(reply: TokenReply) -> None:
 
     record = fleet.record(peer)
     assert record.state is GrantState.ACTIVE
-    assert record.failures >= 3
     assert peer.of(GrantDoubted) == []
-    assert record.not_before_ms > fleet.store.now_ms or record.failures < 12
+    pauses_s = [event.retry_in_s or 0.0 for event in peer.of(TokenRequestFailed)]
+    assert len(pauses_s) == record.failures == 10
+    assert all(2 * pause_s <= later_s for pause_s, later_s in pairwise(pauses_s[:9]))
+    assert 60 <= pauses_s[9] <= 600
     fleet.idp.plan.clear()
     await asyncio.sleep(600)
     assert bearer_of(await peer.ask())

@@ -188,7 +188,7 @@ async def test_a_carried_out_order_is_not_undone_by_the_loss_of_the_store() -> N
     fleet.restart_store({})
     await asyncio.sleep(5)
 
-    assert all(record.state is GrantState.REVOKED for record in fleet.store.records.values())
+    assert {record.state for record in fleet.store.records.values()} == {GrantState.REVOKED}
     assert isinstance(await other.ask(), TokenRefused)
     await fleet.end()
 

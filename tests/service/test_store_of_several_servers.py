@@ -14,6 +14,7 @@ from sidecar.domain.spooled import PairReceived
 from sidecar.ports import StoreUnavailable, TokenStore
 from sidecar.service.offers import OFFERED_AT_ONCE
 from sidecar.service.store_clock import StoreClock
+from sidecar.service.store_troubles import StoreTroubles
 from sidecar.service.store_watch import StoreWatch
 from tests.support.fake_clock import FakeClock
 from tests.support.records import pair
@@ -47,6 +48,7 @@ def watch_of(shards: Shards, observer: RecordingObserver) -> StoreWatch:
         store_clock=StoreClock(clock=clock),
         clock=clock,
         observer=observer,
+        troubles=StoreTroubles(behind=observer, clock=clock),
     )
 
 

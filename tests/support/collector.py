@@ -14,9 +14,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from sidecar.domain.addresses import parse_address
-from sidecar.http.listening import listen
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenSpan:
@@ -86,11 +83,11 @@ async def running_collector() -> AsyncGenerator[Collector]:
         answer = ExportTraceServiceResponse().SerializeToString()
         return web.Response(body=answer, content_type="application/x-protobuf")
 
-    address = parse_address("127.0.0.1:0")
-    assert address is not None, "an address is an address"
-    listener = await listen(web.ServerRunner(web.Server(take)), address=address)
-    collector = Collector(f"http://127.0.0.1:{listener.port}")
+    runner = web.ServerRunner(web.Server(take))
+    await runner.setup()
     try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        collector = Collector(f"http://127.0.0.1:{runner.addresses[0][1]}")
         yield collector
     finally:
-        await listener.close()
+        await runner.cleanup()

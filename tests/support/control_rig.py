@@ -105,6 +105,7 @@ async def running_control(
     exchange_wait_s: float = 5.0,
     keeps_house: bool = False,
     connect_terms: ConnectTerms | None = None,
+    max_in_flight: int = 1000,
 ) -> AsyncGenerator[ControlRig]:
     """Serve the control listener of a sidecar whose token service follows `script`.
 
@@ -128,6 +129,7 @@ async def running_control(
         control_keys={"onboarding": Secret(CONTROL_KEY), "back-office": Secret(OTHER_KEY)},
         consent_page=page,
         max_age_s=86400,
+        max_in_flight=max_in_flight,
     )
     board = StatusBoard(behind=parts.observer, clock=rig.clock)
     status = StatusDesk(

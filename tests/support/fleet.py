@@ -20,6 +20,7 @@ import aiohttp
 
 from sidecar.domain.record import GrantId
 from sidecar.sandbox import Sandbox
+from tests.support.pipes import Outputs
 from tests.support.wait import eventually, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,7 +39,11 @@ LISTENING = re.compile(
 
 @dataclass(kw_only=True)
 class FleetPlace:
-    """Where sidecars of one fleet find each other."""
+    """Where sidecars of one fleet find each other.
+
+    Attributes:
+        spec: More of what only tests may choose; see `sidecar_main`.
+    """
 
     directory: Path
     redis_url: str
@@ -46,11 +51,16 @@ class FleetPlace:
     sandbox: Sandbox
     times: Mapping[str, float] = field(default_factory=dict[str, float])
     environ: Mapping[str, str] = field(default_factory=dict[str, str])
+    spec: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @final
 class SidecarProcess:
-    """One `run` in a process of its own; its log is kept in `place.directory`."""
+    """One `run` in a process of its own; its log is kept in `place.directory`.
+
+    Attributes:
+        outputs: What it writes to, if not right into its log.
+    """
 
     def __init__(
         self,
@@ -59,13 +69,17 @@ class SidecarProcess:
         name: str,
         dies_after: str | None = None,
         clock_ahead_s: float = 0.0,
+        outputs: Outputs | None = None,
     ) -> None:
         self.name = name
+        self.outputs = outputs
         self._place = place
         self._spec: dict[str, Any] = {
             "times": dict(place.times),
             "dies_after": dies_after,
             "clock_ahead_s": clock_ahead_s,
+            **place.spec,
+            **({} if outputs is None else outputs.spec),
         }
         self._log_path = place.directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,10 +102,12 @@ class SidecarProcess:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - starting takes a millisecond
                 [sys.executable, "-m", "tests.support.sidecar_main", json.dumps(self._spec)],
                 cwd=REPOSITORY,
-                env=self._environ(),
-                stdout=log,
-                stderr=log,
+                env=self.environ(),
+                stdout=log if self.outputs is None else self.outputs.stdout.into,
+                stderr=log if self.outputs is None else self.outputs.stderr.into,
             )
+        if self.outputs is not None:
+            self.outputs.copy_to(self._log_path)
         await until(
             lambda: b"lifecycle.ready" in self._recent or self._has_ended,
             within_s=40,
@@ -171,7 +187,8 @@ class SidecarProcess:
         assert self._process is not None
         return self._process.returncode
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """Return the environment that the process starts with."""
         sandbox = self._place.sandbox
         inherited = {
             name: value

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 from sidecar.adapters.http_idp import HttpIdentityProvider
+from sidecar.adapters.trust import client_context
 from sidecar.domain.failure import Operation
 from sidecar.domain.secret import Secret
 from sidecar.domain.wire import TokenReply, TokenRequest
@@ -62,7 +63,10 @@ def provider(
 ) -> HttpIdentityProvider:
     """Return a client that has five seconds to connect."""
     return HttpIdentityProvider(
-        idp_url=url, connect_timeout_s=5, ca_file=ca_file, egress_proxy=egress_proxy
+        idp_url=url,
+        connect_timeout_s=5,
+        tls=None if ca_file is None else client_context(str(ca_file)),
+        egress_proxy=egress_proxy,
     )
 
 

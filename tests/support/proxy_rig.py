@@ -6,6 +6,7 @@ know what a test asserts.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from sidecar.http.listening import listen
 from sidecar.http.proxy import Proxy, ProxyOptions
 from sidecar.http.upstream import Upstream, UpstreamOptions
 from sidecar.ports import Observer, Tracer
+from sidecar.service.patience import Patience
 from sidecar.service.token_source import BearerSource
 from sidecar.telemetry.tracing import NoTracer
 from tests.support.raw_http import (
@@ -39,6 +41,7 @@ from tests.support.raw_http import (
     connected,
     running_upstream,
 )
+from tests.support.tls import LoopbackTls
 
 EventT = TypeVar("EventT")
 GRANT = GrantId("grant-of-a-test")
@@ -66,6 +69,10 @@ class ScriptedSource:
     healed: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     accepted_products: list[str] = field(default_factory=list[str])
     fault: Exception | None = None
+    left_s: list[float] = field(default_factory=list[float])
+
+    def patience(self) -> Patience:
+        return Patience(wait_s=10.0, clock=RealClock())
 
     def peek(self, key: GrantKey) -> TokenFound | None:
         self.keys.append(key)
@@ -73,12 +80,16 @@ class ScriptedSource:
             raise self.fault
         return self.peeked
 
-    async def token_for(self, key: GrantKey) -> TokenLookup:
+    async def token_for(self, key: GrantKey, *, patience: Patience) -> TokenLookup:
         self.keys.append(key)
+        self.left_s.append(patience.left_s)
         return self.found
 
-    async def heal(self, key: GrantKey, rejected: TokenFound, *, product: str) -> HealVerdict:
+    async def heal(
+        self, key: GrantKey, rejected: TokenFound, *, product: str, patience: Patience
+    ) -> HealVerdict:
         del key
+        self.left_s.append(patience.left_s)
         self.healed.append((rejected.position.generation, product))
         return self.verdicts.pop(0) if self.verdicts else HealDeclined()
 
@@ -154,12 +165,13 @@ async def running_proxy(  # noqa: PLR0913 - each has its test
     listen_on: str = "127.0.0.1:0",
     upstream_port: int | None = None,
     tracer: Tracer | None = None,
+    tls: LoopbackTls | None = None,
 ) -> AsyncGenerator[Rig]:
     """Serve the proxy in front of a scripted upstream."""
     source = source or ScriptedSource()
     observer = RecordingObserver()
     async with (
-        running_upstream(*script) as upstream,
+        running_upstream(*script, tls=None if tls is None else tls.server) as upstream,
         listening_proxy(
             source,
             observer=observer,
@@ -168,6 +180,7 @@ async def running_proxy(  # noqa: PLR0913 - each has its test
             timeout_s=timeout_s,
             listen_on=listen_on,
             tracer=tracer,
+            tls=None if tls is None else tls.client,
         ) as (proxy, port),
     ):
         yield Rig(proxy=proxy, upstream=upstream, source=source, observer=observer, port=port)
@@ -183,11 +196,15 @@ async def listening_proxy(  # noqa: PLR0913 - each has its test
     timeout_s: float = 10.0,
     listen_on: str = "127.0.0.1:0",
     tracer: Tracer | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[tuple[Proxy, int]]:
     """Serve the proxy with bearers of any source in front of any upstream; yield its port too."""
     asked = Upstream(
         options=UpstreamOptions(
-            url=f"http://127.0.0.1:{upstream_port}", timeout_s=timeout_s, connect_timeout_s=2.0
+            url=f"http{'s' if tls else ''}://127.0.0.1:{upstream_port}",
+            timeout_s=timeout_s,
+            connect_timeout_s=2.0,
+            tls=tls,
         )
     )
     proxy = Proxy(

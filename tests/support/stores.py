@@ -9,6 +9,7 @@ import pytest
 from sidecar.adapters import redis_cluster, redis_connection, redis_sentinel
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.system import SystemClock
+from sidecar.adapters.trust import Trust
 from sidecar.domain.commands import Commit, CommitVerdict
 from sidecar.domain.events import Event
 from sidecar.domain.record import GrantId, GrantRecord
@@ -29,7 +30,11 @@ def store_at(
 ) -> RedisTokenStore:
     """Return a store that nobody observes."""
     return RedisTokenStore(
-        url=url, prefix=prefix, observer=Unheard(), clock=SystemClock(), tls_ca_file=tls_ca_file
+        url=url,
+        prefix=prefix,
+        observer=Unheard(),
+        clock=SystemClock(),
+        trust=None if tls_ca_file is None else Trust(tls_ca_file),
     )
 
 

@@ -51,6 +51,7 @@ def records(draw: st.DrawFn) -> GrantRecord:
         committed_run_id=draw(st.none() | _texts.map(RunId)),
         quarantine_until_ms=draw(_numbers),
         not_before_ms=draw(_numbers),
+        overridden_at_ms=draw(_numbers),
         failures=draw(_numbers),
         last_error=draw(st.none() | some_error),
         committed_at_ms=draw(_numbers),

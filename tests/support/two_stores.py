@@ -20,10 +20,14 @@ from sidecar.domain import transitions
 from sidecar.domain.commands import (
     Acquire,
     AdoptOrphan,
+    BackingOff,
+    BeginRevocation,
     Committed,
     Done,
     Leased,
+    MarkSending,
     Moment,
+    Purge,
     Release,
     Settle,
 )
@@ -31,6 +35,7 @@ from sidecar.domain.record import GrantId, GrantRecord, GrantState
 from sidecar.domain.transitions import AnyCommand
 from tests.support.equivalence import is_equivalent
 from tests.support.random_commands import (
+    FAR_MS,
     GRANTS,
     RUNS,
     START_MS,
@@ -102,8 +107,11 @@ class TwoStores:
         moment = self.moment
         if rng.random() < 0.25:
             moment = replace(moment, now_ms=moment.now_ms + rng.choice(TIME_STEPS_MS))
-        if rng.random() < 0.01:
+        if rng.random() < 0.06:
             moment = replace(moment, run_id=rng.choice(RUNS))
+        if rng.random() < 0.01:  # the store's clock is set forward, or back again
+            step_ms = FAR_MS if moment.now_ms < START_MS + FAR_MS else -FAR_MS
+            moment = replace(moment, now_ms=moment.now_ms + step_ms)
         self.move_to(moment)
         self.step(rng, rng.choice(GRANTS))
 
@@ -158,14 +166,36 @@ class TwoStores:
             )
         if before is not None:
             self.reached.update(_landmarks(command, before, after, verdict))
+            if _is_repeated_in_quarantine(command, before, self.moment):
+                self.reached["mark repeated in a quarantine"] += 1
 
     def _key(self, grant: GrantId) -> str:
         return f"{self._prefix}:c:{{{grant}}}"
 
 
+def _is_repeated_in_quarantine(command: AnyCommand, before: GrantRecord, moment: Moment) -> bool:
+    return (
+        isinstance(command, MarkSending)
+        and before.state is GrantState.SENDING
+        and (before.claim_id, before.position) == (command.claim_id, command.position)
+        and before.run_id == moment.run_id
+        and before.quarantine_until_ms > moment.now_ms
+    )
+
+
 def _landmarks(
     command: AnyCommand, before: GrantRecord, after: GrantRecord, verdict: object
 ) -> Iterator[str]:
+    if isinstance(command, Acquire | BeginRevocation | Purge) and _latest(after) < _latest(before):
+        yield f"bounded by {type(command).__name__}"
+    if isinstance(command, Acquire) and after.overridden_at_ms != before.overridden_at_ms:
+        yield "overridden"
+    if (
+        isinstance(verdict, BackingOff)
+        and isinstance(command, Acquire)
+        and command.override_every_ms
+    ):
+        yield "ordered too soon"
     match verdict:
         case Leased(record=GrantRecord(is_probe=True)) if isinstance(command, Acquire):
             yield "probe"
@@ -186,3 +216,13 @@ def _landmarks(
         case _:
             yield type(verdict).__name__
     yield after.state.value
+
+
+def _latest(record: GrantRecord) -> int:
+    return max(
+        record.lease_until_ms,
+        record.hold_until_ms,
+        record.quarantine_until_ms,
+        record.not_before_ms,
+        record.changed_at_ms,
+    )

@@ -40,3 +40,16 @@ async def eventually(
             raise AssertionError(f"waited {within_s} s in vain for {what}")
         await asyncio.sleep(_POLL_S)
     return answer
+
+
+async def a_while(seconds: float) -> None:
+    """Let time go by in which something must not happen."""
+    await asyncio.sleep(seconds)
+
+
+async def has_come_to_rest(count: Callable[[], int], *, quiet_s: float = 0.3) -> None:
+    """Return once a count has stayed the same for a while."""
+    seen = -1
+    while seen != (now := count()):
+        seen = now
+        await asyncio.sleep(quiet_s)

@@ -14,12 +14,13 @@ from sidecar.telemetry.families import MOST_PROVIDERS
 from sidecar.telemetry.logging import Level, Log
 from sidecar.telemetry.metrics import Metrics, MetricsPage
 from sidecar.telemetry.observer import TelemetryObserver
+from tests.support.lines import KeptLines
 from tests.support.sample_events import EVENT_TYPES, sample
 
 
 def observed() -> tuple[Metrics, TelemetryObserver]:
     metrics = Metrics(version="1.2.3")
-    return metrics, TelemetryObserver(metrics=metrics, log=Log(least=Level.ERROR))
+    return metrics, TelemetryObserver(metrics=metrics, log=Log(KeptLines(), least=Level.ERROR))
 
 
 def page_of(metrics: Metrics, accept: str = "") -> str:

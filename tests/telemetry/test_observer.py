@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,31 +22,7 @@ from sidecar.telemetry.logging import Level, Log
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.observer import TelemetryObserver
 from tests.support.sample_events import EVENT_TYPES, sample
-
-
-class Rig:
-    """An observer, what it counted and what it wrote."""
-
-    def __init__(self, least: Level = Level.DEBUG) -> None:
-        self.stream = io.BytesIO()
-        self.metrics = Metrics(version="1.2.3")
-        self.observer = TelemetryObserver(
-            metrics=self.metrics, log=Log(least=least, stream=self.stream)
-        )
-
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
-
-    def value(self, name: str, /, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
-
-    def all_samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        return {
-            (found.name, tuple(found.labels.items())): found.value
-            for family in self.metrics.registry.collect()
-            if family.name.startswith("sidecar_")
-            for found in family.samples
-        }
+from tests.support.telemetry_rig import Rig
 
 
 @pytest.mark.parametrize("event", EVENT_TYPES)
@@ -116,6 +90,8 @@ def test_a_failed_token_request_is_told_with_hint_and_next_step() -> None:
         (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FAILED), "error"),
         (sample(ev.ConnectCompleted, outcome=ConnectOutcome.RETURN_REFUSED), "error"),
         (sample(ev.ConnectCompleted, outcome=ConnectOutcome.FAULT), "error"),
+        (sample(ev.ResourceExhausted, is_new=True), "error"),
+        (sample(ev.ResourceExhausted, is_new=False), "debug"),
         (sample(ev.TokenLost), "error"),
         (sample(ev.StoreLost), "warning"),
         (sample(ev.ClaimEndedAs), "debug"),
@@ -316,12 +292,15 @@ def test_a_failure_to_tell_is_counted_and_goes_no_further() -> None:
 def test_an_interrupt_is_not_swallowed() -> None:
     """Only ordinary exceptions end in the observer; a cancellation or an interrupt goes on."""
 
-    class Interrupting(io.BytesIO):
-        def write(self, _data: object) -> NoReturn:
+    class Interrupting:
+        is_terminal = False
+
+        def put(self, line: bytes, *, level: str, is_kept: bool) -> NoReturn:
+            del line, level, is_kept
             raise KeyboardInterrupt
 
     observer = TelemetryObserver(
-        metrics=Metrics(version="1"), log=Log(least=Level.DEBUG, stream=Interrupting())
+        metrics=Metrics(version="1"), log=Log(Interrupting(), least=Level.DEBUG)
     )
 
     with pytest.raises(KeyboardInterrupt):

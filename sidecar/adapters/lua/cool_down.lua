@@ -11,7 +11,8 @@ end
 if (record.lid or '') ~= ARGV[3] then
   return { 'refused' }
 end
-if number(record, 'cu') <= now then
+local until_now = number(record, 'cu')
+if until_now <= now or until_now > now + tonumber(ARGV[6]) then -- the latter is not of this clock
   local count = number(record, 'cc')
   local doubled = tonumber(ARGV[5]) * 2 ^ math.min(count, MOST_DOUBLINGS)
   write(record, {

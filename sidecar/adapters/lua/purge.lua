@@ -10,6 +10,7 @@ end
 if record.st ~= 'revoked' then
   return { 'not_purged', record.st, 0 }
 end
+bound(record)
 local wait = number(record, 'ch') + tonumber(ARGV[3]) - now
 if wait > 0 then
   return { 'not_purged', record.st, wait }

@@ -4,6 +4,7 @@
 --   ARGV[2]  the id of the grant, for the notice
 -- A number is written as a whole decimal number and true as 1; 0, false and '' are not written.
 -- Consents and runs are compared as strings; ids are lower-case hex, so their order is the bytes'.
+-- LONGEST_WAIT is put before this: no instant of a record is further ahead than that (ms).
 local SCHEMA = 1
 local DEAD = { reauth_required = true, revoking = true, revoked = true }
 local now, run_id = moment()
@@ -47,6 +48,25 @@ local function write(record, changes)
   redis.call('HSET', KEYS[1], unpack(set))
   if #drop > 0 then
     redis.call('HDEL', KEYS[1], unpack(drop))
+  end
+end
+
+-- Corrects instants that are further ahead than this protocol puts one: another version wrote
+-- them, or the clock stepped back since.
+local function bound(record)
+  local changes = {}
+  for _, field in ipairs({ 'lu', 'hu', 'qu', 'nx' }) do
+    if number(record, field) > now + LONGEST_WAIT then
+      changes[field] = now + LONGEST_WAIT
+    end
+  end
+  for _, field in ipairs({ 'ch', 'up' }) do
+    if number(record, field) > now then
+      changes[field] = now
+    end
+  end
+  if next(changes) then
+    write(record, changes)
   end
 end
 

@@ -26,7 +26,7 @@ if ARGV[4] == '1' and record.st == 'sending' then
   changes.att = number(record, 'att') - 1
 end
 if tonumber(ARGV[5]) > 0 then
-  changes.nx = now + tonumber(ARGV[5])
+  changes.nx = now + math.min(tonumber(ARGV[5]), LONGEST_WAIT)
 end
 if ARGV[6] == '1' then
   changes.fc = number(record, 'fc') + 1

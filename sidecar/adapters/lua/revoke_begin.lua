@@ -32,6 +32,7 @@ end
 if record.st == 'revoked' then
   return { 'already_revoked' }
 end
+bound(record)
 if record.st ~= 'revoking' then
   local changes = { st = 'revoking', ch = now }
   if record.st ~= 'sending' then -- else a successor may still come: its owner and hold are kept

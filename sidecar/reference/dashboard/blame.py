@@ -13,15 +13,20 @@ from sidecar.reference.dashboard.form import Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import BANKS, level, of_values, rate
 from sidecar.telemetry.catalogue import (
     BREAKER_OPEN,
+    LOG_LINES_DROPPED,
     OBSERVER_FAILURES,
     PROBLEMS,
     PROVIDER_BREAKER_OPEN,
     REQUESTS,
+    RESOURCE_EXHAUSTED,
     SPOOL_FAILURES,
     STORE_OPERATIONS,
+    STORE_STRAINED,
+    STORE_TROUBLES,
     STORE_UP,
     TOKEN_ERRORS,
     TOKEN_REQUESTS,
+    UPSTREAM_FAILURES,
     UPSTREAM_RESPONSES,
     WORK_FAILURES,
 )
@@ -106,10 +111,17 @@ BLAME: Final = Row(
                     expr=rate(PROBLEMS, "reason", _problems_of(Party.SIDECAR)), legend="{{reason}}"
                 ),
                 Query(expr=rate(WORK_FAILURES), legend="faults"),
+                Query(expr=rate(RESOURCE_EXHAUSTED, "resource"), legend="no {{resource}}"),
                 Query(expr=rate(SPOOL_FAILURES), legend="spool not written"),
                 Query(expr=rate(OBSERVER_FAILURES), legend="events not told"),
+                Query(expr=rate(LOG_LINES_DROPPED), legend="log lines dropped"),
             ),
-            runbooks=("fault", "spool-not-writable"),
+            runbooks=(
+                "fault",
+                "spool-not-writable",
+                "descriptors-exhausted",
+                "log-lines-dropped",
+            ),
         ),
         Panel(
             title="Our credentials",
@@ -136,13 +148,18 @@ BLAME: Final = Row(
         Panel(
             title="Redis: calls that failed",
             unit=Unit.PER_SECOND,
-            shows="Calls of Redis that ended without an answer, by what they were for.",
-            normal="0.",
-            to_do="Look at Redis' memory, its persistence and the network between.",
+            shows="Calls of Redis that failed, by what they were for and by cause; strained: 1 "
+            "while that goes on though Redis answers.",
+            normal="0, and strained at 0.",
+            to_do="The runbook has a row for each cause.",
             queries=(
                 Query(expr=rate(STORE_OPERATIONS, "operation", _FAILED), legend="{{operation}}"),
+                Query(expr=rate(STORE_TROUBLES, "cause"), legend="because of {{cause}}"),
+                Query(
+                    expr=level(STORE_STRAINED, "max", "instance"), legend="{{instance}} strained"
+                ),
             ),
-            runbooks=("store-down",),
+            runbooks=("store-down", "store-strained"),
         ),
         Panel(
             title="Akoya's token service",
@@ -185,9 +202,10 @@ BLAME: Final = Row(
                     expr=rate(UPSTREAM_RESPONSES, "provider, class", _TROUBLE),
                     legend="{{provider}} {{class}}",
                 ),
+                Query(expr=rate(UPSTREAM_FAILURES, "cause"), legend="no answer: {{cause}}"),
                 Query(expr=rate(REQUESTS, where=_BROKE), legend="bodies that broke off"),
             ),
-            runbooks=("upstream-errors",),
+            runbooks=("upstream-errors", "upstream-unreachable"),
         ),
     ),
 )

@@ -8,6 +8,7 @@ from sidecar.domain.events import Outcome, RequestOutcome
 from sidecar.reference.dashboard.form import Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import (
     INSTANCES,
+    level,
     of_values,
     quantile,
     rate,
@@ -15,9 +16,15 @@ from sidecar.reference.dashboard.queries import (
     spent,
 )
 from sidecar.telemetry.catalogue import (
+    ACCEPT_FAILURES,
+    CONNECTIONS,
+    CONNECTIONS_DROPPED,
+    CONNECTIONS_LIMIT,
     CONTROL_DURATION,
     LOOP_LAG,
     OVERHEAD,
+    RELOAD_SUCCEEDED_AT,
+    RELOAD_SUCCESSFUL,
     REQUEST_DURATION,
     STORE_DURATION,
     STORE_OPERATIONS,
@@ -152,12 +159,66 @@ LATENCY: Final = Row(
             runbooks=("event-loop-lag",),
         ),
         Panel(
+            title="Reloads that were refused",
+            unit=Unit.COUNT,
+            shows="Sidecars whose last SIGHUP changed nothing, since a file could not be used.",
+            normal="0.",
+            to_do="Repair the file that the log line names, and send SIGHUP again.",
+            queries=(
+                Query(
+                    expr=f"sum by (instance) (1 - {series(RELOAD_SUCCESSFUL.name)})",
+                    legend="{{instance}}",
+                ),
+            ),
+            steps=((1, Mood.LOOK),),
+            runbooks=("reload-refused",),
+        ),
+        Panel(
+            title="Age of what was read from files",
+            unit=Unit.SECONDS,
+            shows="How long ago each sidecar last took up its files, at its start or a SIGHUP.",
+            normal="All sidecars of a fleet fall together after a rotation.",
+            to_do="One that did not fall was forgotten: send SIGHUP to it.",
+            queries=(
+                Query(expr=f"time() - {series(RELOAD_SUCCEEDED_AT.name)}", legend="{{instance}}"),
+            ),
+        ),
+        Panel(
             title="Memory",
             unit=Unit.BYTES,
             shows="Memory of each sidecar.",
             normal="Flat after the first minutes.",
             to_do="It only ever grows: report it, with the release.",
             queries=(Query(expr=series("process_resident_memory_bytes"), legend="{{instance}}"),),
+        ),
+        Panel(
+            title="Connections of clients",
+            unit=Unit.COUNT,
+            shows="Open connections of each listener, and how many it may have.",
+            normal="Far below the limit.",
+            to_do="At the limit, idle connections go for new ones; then new ones are refused.",
+            queries=(
+                Query(expr=level(CONNECTIONS, "max", "listener"), legend="{{listener}}"),
+                Query(
+                    expr=level(CONNECTIONS_LIMIT, "min", "listener"), legend="limit of {{listener}}"
+                ),
+            ),
+            runbooks=("connections-refused",),
+        ),
+        Panel(
+            title="Connections closed by the sidecar",
+            unit=Unit.PER_SECOND,
+            shows="Connections that were refused, made room, or were too slow; failures to accept.",
+            normal="None, or a few that made room.",
+            to_do="`full`, or any failure to accept: clients get no connection.",
+            queries=(
+                Query(
+                    expr=rate(CONNECTIONS_DROPPED, "listener, cause"),
+                    legend="{{listener}} {{cause}}",
+                ),
+                Query(expr=rate(ACCEPT_FAILURES, "cause"), legend="accept {{cause}}"),
+            ),
+            runbooks=("connections-refused", "out-of-descriptors"),
         ),
         Panel(
             title="Open files",

@@ -8,6 +8,7 @@ from sidecar.reference.dashboard.form import Kind, Mood, Panel, Query, Row, Unit
 from sidecar.reference.dashboard.queries import BANKS, increase, level, quantile, rate, series
 from sidecar.telemetry.catalogue import (
     BRAKE_OPEN,
+    BRAKE_TRIAL,
     CLAIM_ATTEMPTS,
     CLAIMS,
     CLAIMS_SLOWED,
@@ -51,7 +52,8 @@ _NUMBERS: Final = (
         unit=Unit.STATE,
         shows="Whether the mass-death brake holds all claims and settlements.",
         normal="Off.",
-        to_do="Too many users would lose their consent at once: mend the cause, then release it.",
+        to_do="Too many users would lose their consent at once: repair the cause, then release "
+        "some grants with `akoya-sidecar brake release`.",
         queries=(Query(expr=level(BRAKE_OPEN, "max"), legend="on"),),
         steps=((1, Mood.ACT),),
         runbooks=("brake-open",),
@@ -130,7 +132,10 @@ _CURVES: Final = (
         shows="All grants of the fleet, counted every ten minutes by one sidecar.",
         normal="Nearly all `active`.",
         to_do="`in_doubt` grows: bring every sidecar back with its disk, its spool may know more.",
-        queries=(Query(expr=level(GRANTS, "max", "state"), legend="{{state}}"),),
+        queries=(
+            Query(expr=level(GRANTS, "max", "state"), legend="{{state}}"),
+            Query(expr=level(BRAKE_TRIAL, "max"), legend="on trial after a release of the brake"),
+        ),
         runbooks=("grants-in-doubt",),
     ),
     Panel(

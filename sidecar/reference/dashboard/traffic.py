@@ -10,6 +10,7 @@ from sidecar.reference.dashboard.queries import FLEET, level, of_values, rate, s
 from sidecar.telemetry.catalogue import (
     BUILD_INFO_NAME,
     CONTROL_REQUESTS,
+    OVERLOADS,
     PROBLEMS,
     REQUESTS,
     REQUESTS_IN_FLIGHT,
@@ -121,6 +122,15 @@ _CURVES: Final = (
         to_do="It climbs and stays: Akoya is slow (last row), or more replicas are needed.",
         queries=(Query(expr=level(REQUESTS_IN_FLIGHT, by="instance"), legend="{{instance}}"),),
         steps=((1000, Mood.ACT),),
+    ),
+    Panel(
+        title="Calls refused as overloaded",
+        unit=Unit.CALLS_PER_SECOND,
+        shows="By the limit of the slots that they met.",
+        normal="0.",
+        to_do="`grant`: one user's refresh hangs. `waiting`, `bank`: many do, see the last row. "
+        "`all`: raise `SIDECAR_MAX_IN_FLIGHT` or add replicas.",
+        queries=(Query(expr=rate(OVERLOADS, "limit"), legend="{{limit}}"),),
     ),
     Panel(
         title="Calls of the grants API",

@@ -56,8 +56,7 @@ class Refresher:
 
     async def refresh(self, wish: RefreshWish, announce: Announce) -> None:
         """Try to replace the pair at `wish.known`; announces exactly what came of it."""
-        obstacle = await self._obstacle(wish.provider)
-        if obstacle is not None:
+        if (obstacle := await self._obstacle(wish.provider)) is not None:
             announce(obstacle)
             return
         if self._holds_unread_answer(wish):
@@ -82,11 +81,7 @@ class Refresher:
             announce(outcome)
 
     def held_back(self, provider: str | None) -> Postponed | None:
-        """Return what is known to stop every claim of a bank for now; takes no canary.
-
-        Args:
-            provider: The bank; ``None``: not known yet.
-        """
+        """Return what is known to stop every claim of a bank (``None``: any) for now."""
         restraints = self._parts.restraints
         if not self._parts.journal.is_writable:
             return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
@@ -148,9 +143,8 @@ class Refresher:
         restraints = self._parts.restraints
         if provider is not None:
             restraints.banks.note_leaving(provider)
-        if await restraints.gate.lets_through():
-            return None
-        return self.held_back(None) or _BREAKER_OPEN
+        is_held = not await restraints.gate.lets_through()
+        return self.held_back(None) or _BREAKER_OPEN if is_held else None
 
     async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
         """Store the pair that waits here before anything is claimed; return whether to go on."""

@@ -13,6 +13,7 @@ from sidecar.domain.commands import (
     Acquire,
     AcquireVerdict,
     AdoptOrphan,
+    Fresh,
     HealingOver,
     Incarnation,
     Leased,
@@ -28,7 +29,7 @@ from sidecar.domain.events import (
     RecordQuarantined,
     RecordUnreadable,
 )
-from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, Refreshed
+from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed, Refreshed
 from sidecar.domain.policy import ProbePolicy
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState, LastError, RunId
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
@@ -76,9 +77,8 @@ class Refresher:
         elif isinstance(verdict, HealingOver):
             await self._settle(wish, verdict.record, announce)
         else:
-            outcome = without_lease(verdict, self._parts.store_clock, self._parts.times)
-            self._tell(wish.grant, verdict, outcome)
-            announce(outcome)
+            self._tell(wish.grant, verdict)
+            announce(without_lease(verdict, self._parts.store_clock, self._parts.times))
 
     def held_back(self, provider: str | None) -> Postponed | None:
         """Return what is known to stop every claim of a bank (``None``: any) for now."""
@@ -274,18 +274,12 @@ class Refresher:
         except SealError:
             return ""
 
-    def _tell(
-        self,
-        grant: GrantId,
-        verdict: AcquireVerdict | None,
-        outcome: FoundNewer | GrantGone | Postponed,
-    ) -> None:
+    def _tell(self, grant: GrantId, verdict: AcquireVerdict | None) -> None:
         if isinstance(verdict, Quarantined):
             wait_s = self._parts.store_clock.wait_s(verdict.until_ms)
-            self._parts.observer.observe(
-                RecordQuarantined(grant=grant, wait_s=wait_s, until_ms=verdict.until_ms)
-            )
-        elif isinstance(outcome, FoundNewer):
+            told = RecordQuarantined(grant=grant, wait_s=wait_s, until_ms=verdict.until_ms)
+            self._parts.observer.observe(told)
+        elif isinstance(verdict, Fresh):
             self._end(grant, ClaimOutcome.WAITED)
 
     def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:

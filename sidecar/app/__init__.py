@@ -58,20 +58,27 @@ def main(
             signals=signals,
             telemetry=Telemetry(metrics, output.log),
         )
-        try:
-            return _serve(settings, times or ProtocolTimes(), surroundings)
-        except SpoolError as error:
-            output.say(
-                f"SIDECAR_SPOOL_DIR: the spool cannot be used ({error.errno_name}); it must be a "
-                "directory that this user can write and that outlives the process"
-            )
-            return SPOOL_UNUSABLE
-        except TracesRefused as refused:
-            output.say(f"SIDECAR_TRACES: {refused}")
-            return WRONG_CONFIGURATION
-        except Exception as error:  # noqa: BLE001 - a traceback may carry values; the place is enough
-            output.say(f"the sidecar failed: {name_error(error)}")
-            return FAULT
+        return _served(settings, times or ProtocolTimes(), surroundings, output)
+
+
+def _served(
+    settings: Settings, times: ProtocolTimes, surroundings: Surroundings, output: ProcessOutput
+) -> int:
+    """Serve; say in one line why it could not, or what failed, and return the exit code."""
+    try:
+        return _serve(settings, times, surroundings)
+    except SpoolError as error:
+        output.say(
+            f"SIDECAR_SPOOL_DIR: the spool cannot be used ({error.errno_name}); it must be a "
+            "directory that this user can write and that outlives the process"
+        )
+        return SPOOL_UNUSABLE
+    except TracesRefused as refused:
+        output.say(f"SIDECAR_TRACES: {refused}")
+        return WRONG_CONFIGURATION
+    except Exception as error:  # noqa: BLE001 - a traceback may carry values; the place is enough
+        output.say(f"the sidecar failed: {name_error(error)}")
+        return FAULT
 
 
 def _serve(settings: Settings, times: ProtocolTimes, surroundings: Surroundings) -> int:

@@ -61,15 +61,6 @@ class DropCause(StrEnum):
     """It did not take its answer."""
 
 
-class AcceptFailure(StrEnum):
-    """What the system was out of when a connection could not be accepted."""
-
-    PROCESS_DESCRIPTORS = "emfile"
-    SYSTEM_DESCRIPTORS = "enfile"
-    BUFFERS = "enobufs"
-    MEMORY = "enomem"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerPatience:
     """How long a listener waits for its peers, in seconds.

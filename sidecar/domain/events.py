@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from sidecar.domain.bulkhead import SlotLimit
-from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
+from sidecar.domain.connection_table import DropCause, ListenerName
 from sidecar.domain.failure import FailureReason, Operation
 from sidecar.domain.record import GrantId, GrantState
+from sidecar.domain.resources import NeededAt, Resource
 from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.throttle import BrakeCause
 from sidecar.domain.tokens import ProblemReason, TokenFailure, TokenSource
@@ -186,15 +187,6 @@ class Outcome(StrEnum):
 
     OK = "ok"
     FAILED = "failed"
-
-
-class Resource(StrEnum):
-    """What the process, or its machine, can run out of."""
-
-    DESCRIPTORS = "descriptors"
-    """File descriptors: each connection and each open file takes one."""
-    MEMORY = "memory"
-    """Memory of the kernel for one more connection."""
 
 
 class StoreOperation(StrEnum):
@@ -836,16 +828,16 @@ class LoopLagged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceExhausted:
-    """Something could not be done because the process has no more of a resource.
+    """A connection could not be accepted or made: the process or its machine is out of a resource.
 
     Attributes:
-        is_new: It is the first time for a while; only then a person is told.
+        where: What it was needed for.
     """
 
     event: ClassVar[str] = "resource.exhausted"
 
     resource: Resource
-    is_new: bool
+    where: NeededAt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -898,49 +890,6 @@ class ListenerFilled:
 
     listener: ListenerName
     limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerRelieved:
-    """A full listener has room again.
-
-    Attributes:
-        refused: Connections that were refused in the meantime.
-    """
-
-    event: ClassVar[str] = "listener.relieved"
-
-    listener: ListenerName
-    refused: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptFailed:
-    """The system had nothing left to accept a connection with; it is tried again in a moment.
-
-    Attributes:
-        is_repeated: Whether another try failed in the seconds before.
-    """
-
-    event: ClassVar[str] = "accept.failed"
-
-    listener: ListenerName
-    cause: AcceptFailure
-    is_repeated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptResumed:
-    """Connections are accepted again, and have been for two seconds.
-
-    Attributes:
-        failures: Tries that failed in the meantime.
-    """
-
-    event: ClassVar[str] = "accept.resumed"
-
-    listener: ListenerName
-    failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -1110,9 +1059,6 @@ Event = (
     | ConnectionsCounted
     | ConnectionDropped
     | ListenerFilled
-    | ListenerRelieved
-    | AcceptFailed
-    | AcceptResumed
     | LifecycleListening
     | LifecycleReady
     | LifecycleDraining

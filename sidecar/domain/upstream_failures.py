@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from sidecar.domain.resources import Resource, resource_of_errno
+
 
 class UpstreamCause(StrEnum):
     """Why an exchange with the upstream failed."""
@@ -24,6 +26,7 @@ class UpstreamCause(StrEnum):
     TLS_NAME = "tls_name"
     TLS_OTHER = "tls_other"
     NO_DESCRIPTORS = "no_descriptors"
+    NO_SYSTEM_DESCRIPTORS = "no_system_descriptors"
     NO_MEMORY = "no_memory"
     RESET = "reset"
     CLOSED = "closed"
@@ -44,6 +47,7 @@ CAUSES: Final[Mapping[UpstreamCause, str]] = {
     UpstreamCause.TLS_NAME: "The certificate is for another name.",
     UpstreamCause.TLS_OTHER: "The TLS handshake failed for another reason.",
     UpstreamCause.NO_DESCRIPTORS: "The sidecar has no file descriptor left for a connection.",
+    UpstreamCause.NO_SYSTEM_DESCRIPTORS: "The machine has no open file left for a connection.",
     UpstreamCause.NO_MEMORY: "The system has no memory left for a connection.",
     UpstreamCause.RESET: "The connection was reset before the end of the answer.",
     UpstreamCause.CLOSED: "The connection was closed before the end of the answer.",
@@ -60,10 +64,17 @@ _BY_ERRNO: Final[Mapping[int, UpstreamCause]] = {
     errno.EPIPE: UpstreamCause.RESET,
     errno.ECONNABORTED: UpstreamCause.RESET,
     errno.ETIMEDOUT: UpstreamCause.CONNECT_TIMEOUT,
-    errno.EMFILE: UpstreamCause.NO_DESCRIPTORS,
-    errno.ENFILE: UpstreamCause.NO_DESCRIPTORS,
-    errno.ENOBUFS: UpstreamCause.NO_MEMORY,
-    errno.ENOMEM: UpstreamCause.NO_MEMORY,
+}
+
+SHORTAGES: Final[Mapping[UpstreamCause, Resource]] = {
+    UpstreamCause.NO_DESCRIPTORS: Resource.DESCRIPTORS,
+    UpstreamCause.NO_SYSTEM_DESCRIPTORS: Resource.SYSTEM_DESCRIPTORS,
+    UpstreamCause.NO_MEMORY: Resource.MEMORY,
+}
+"""The failures that are ours and not the upstream's, and what was missing."""
+
+_BY_RESOURCE: Final[Mapping[Resource, UpstreamCause]] = {
+    resource: cause for cause, resource in SHORTAGES.items()
 }
 
 # Numbers of OpenSSL's x509_vfy.h.
@@ -81,6 +92,9 @@ _BY_VERIFICATION: Final[Mapping[int, UpstreamCause]] = {
 
 def cause_of_errno(number: int | None) -> UpstreamCause:
     """Return why a connection could not be made, from the system's error number."""
+    resource = resource_of_errno(number)
+    if resource is not None:
+        return _BY_RESOURCE[resource]
     return _BY_ERRNO.get(number or 0, UpstreamCause.UNREACHABLE)
 
 

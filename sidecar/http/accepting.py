@@ -8,14 +8,14 @@ It does not know what is served.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, final
 
-from sidecar.domain.connection_table import AcceptFailure, DropCause, Stage
-from sidecar.domain.events import AcceptFailed, AcceptResumed
+from sidecar.domain.connection_table import DropCause, Stage
+from sidecar.domain.events import ResourceExhausted
+from sidecar.domain.resources import NeededAt, Resource, resource_of_errno
 from sidecar.http.connections import ClientConnection, ProxyServer
 
 _AT_ONCE: Final = 4
@@ -23,16 +23,7 @@ _AT_ONCE: Final = 4
 
 _RETRY_S: Final = 0.25
 _SWEEP_S: Final = 0.5
-_CALM_S: Final = 2.0
-"""A shortage is over when nothing failed for so long."""
-
 _TLS_CLOSE_S: Final = 5.0
-_OUT_OF: Final[Mapping[int, AcceptFailure]] = {
-    errno.EMFILE: AcceptFailure.PROCESS_DESCRIPTORS,
-    errno.ENFILE: AcceptFailure.SYSTEM_DESCRIPTORS,
-    errno.ENOBUFS: AcceptFailure.BUFFERS,
-    errno.ENOMEM: AcceptFailure.MEMORY,
-}
 
 
 @final
@@ -56,8 +47,6 @@ class Acceptor:
         self._tls = tls
         self._handshake_s = server.limits.patience.head_s
         self._opening: set[asyncio.Task[None]] = set()
-        self._failures = 0
-        self._failed_at_s = 0.0
         self._timers: set[asyncio.TimerHandle] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -92,11 +81,6 @@ class Acceptor:
 
     def _sweep(self) -> None:
         self._keeper.sweep()
-        if self._failures and self._loop.time() - self._failed_at_s >= _CALM_S:
-            self._keeper.observer.observe(
-                AcceptResumed(listener=self._keeper.listener, failures=self._failures)
-            )
-            self._failures = 0
         self._sweeping = self._loop.call_later(_SWEEP_S, self._sweep)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -106,22 +90,16 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                cause = _OUT_OF.get(error.errno or 0)
-                if cause is None:
+                resource = resource_of_errno(error.errno)
+                if resource is None:
                     continue  # that connection is gone already
-                self._wait(listening, cause)
+                self._wait(listening, resource)
                 return
             self._take(client)
 
-    def _wait(self, listening: socket.socket, cause: AcceptFailure) -> None:
+    def _wait(self, listening: socket.socket, resource: Resource) -> None:
         """Leave new connections in the system's queue for a moment, and give one back meanwhile."""
-        self._failures += 1
-        self._failed_at_s = self._loop.time()
-        self._keeper.observer.observe(
-            AcceptFailed(
-                listener=self._keeper.listener, cause=cause, is_repeated=self._failures > 1
-            )
-        )
+        self._keeper.observer.observe(ResourceExhausted(resource=resource, where=NeededAt.ACCEPT))
         self._keeper.free_one()
         self._loop.remove_reader(listening)
 

@@ -13,6 +13,7 @@ from typing import TypeVar, final
 
 from sidecar.domain.bulkhead import BanksServed, SlotLimit, Slots
 from sidecar.domain.record import GrantKey
+from sidecar.http.doorway import Doorway
 from sidecar.ports import Clock
 
 NameT = TypeVar("NameT", str, GrantKey)
@@ -22,8 +23,9 @@ NameT = TypeVar("NameT", str, GrantKey)
 class Bulkhead:
     """The shares of one listener's slots; belongs to one event loop."""
 
-    def __init__(self, *, most: int, clock: Clock) -> None:
-        """Share out `most` slots."""
+    def __init__(self, *, doorway: Doorway, most: int, clock: Clock) -> None:
+        """Share out the `most` slots of a doorway."""
+        self._doorway = doorway
         self._slots = Slots(most=most)
         self._clock = clock
         self._waiting = 0
@@ -40,13 +42,28 @@ class Bulkhead:
     @contextmanager
     def bank(self, bank: str) -> Generator[SlotLimit | None]:
         """Count a call of a bank, or yield the limit that it meets; it is not counted then."""
-        is_only = self._banks.is_only(bank, self._clock.elapsed_s())
-        limit = self._slots.refuse_bank(of_bank=self._calls[bank], is_only=is_only)
+        limit = self._bank_limit(bank, others=self._calls[bank])
         if limit is not None:
             yield limit
             return
         with _counted(self._calls, bank):
             yield None
+
+    @contextmanager
+    def aside(self, bank: str) -> Generator[None]:
+        """Let a call of a bank hold no slot meanwhile; then it looks at `crowding`."""
+        self._calls[bank] -= 1
+        try:
+            with self._doorway.aside():
+                yield
+        finally:
+            self._calls[bank] += 1
+
+    def crowding(self, bank: str) -> SlotLimit | None:
+        """Return the limit that a call of a bank meets that takes its slot again."""
+        if self._doorway.is_crowded:
+            return SlotLimit.ALL
+        return self._bank_limit(bank, others=self._calls[bank] - 1)
 
     @contextmanager
     def waiting(self, key: GrantKey) -> Generator[SlotLimit | None]:
@@ -70,6 +87,10 @@ class Bulkhead:
             yield
         finally:
             self._glancing -= 1
+
+    def _bank_limit(self, bank: str, *, others: int) -> SlotLimit | None:
+        is_only = self._banks.is_only(bank, self._clock.elapsed_s())
+        return self._slots.refuse_bank(of_bank=others, is_only=is_only)
 
     def note_served(self, bank: str) -> None:
         """Take note that a call of a bank had its token."""

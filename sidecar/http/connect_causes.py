@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 
 from sidecar.domain.upstream_failures import (
+    SHORTAGES,
     UpstreamCause,
     cause_of_errno,
     cause_of_verification,
@@ -20,13 +21,11 @@ from sidecar.domain.upstream_failures import (
 CONNECT_ERRORS: Final = (TimeoutError, aiohttp.ClientError, OSError)
 """What making a connection can raise."""
 
-_OURS: Final = frozenset({UpstreamCause.NO_DESCRIPTORS, UpstreamCause.NO_MEMORY})
-
 
 def cause_of(error: Exception) -> UpstreamCause:
     """Return why `error`, one of `CONNECT_ERRORS`, was raised."""
     of_system = _cause_of_system(error)
-    if of_system in _OURS:
+    if of_system in SHORTAGES:
         return of_system
     match error:
         case aiohttp.ClientConnectorDNSError():
@@ -72,5 +71,5 @@ def _shortage() -> UpstreamCause | None:
         socket.socket().close()
     except OSError as error:
         cause = cause_of_errno(error.errno)
-        return cause if cause in _OURS else None
+        return cause if cause in SHORTAGES else None
     return None

@@ -19,7 +19,6 @@ from sidecar.domain.events import (
     ConnectionDropped,
     ConnectionsCounted,
     ListenerFilled,
-    ListenerRelieved,
 )
 from sidecar.ports import Observer
 
@@ -64,7 +63,6 @@ class ConnectionKeeper(Generic[DroppableT]):
         self._table = ConnectionTable[DroppableT](
             most=most, patience=patience, most_held_bytes=HELD_MAX_BYTES
         )
-        self._refused = 0
         self._counted = -1
 
     def __len__(self) -> int:
@@ -94,9 +92,7 @@ class ConnectionKeeper(Generic[DroppableT]):
             return True
         if self.free_one():
             return True
-        if not self._refused:
-            self.observer.observe(ListenerFilled(listener=self.listener, limit=self._most))
-        self._refused += 1
+        self.observer.observe(ListenerFilled(listener=self.listener, limit=self._most))
         self.tell_dropped(DropCause.FULL)
         return False
 
@@ -121,9 +117,6 @@ class ConnectionKeeper(Generic[DroppableT]):
         """Close the connections whose time is over, and tell how many there are."""
         for connection, cause in self._table.late(now_s=self._now_s()):
             self.drop(connection, cause)
-        if self._refused and not self._table.is_full:
-            self.observer.observe(ListenerRelieved(listener=self.listener, refused=self._refused))
-            self._refused = 0
         count = len(self._table)
         if count != self._counted:
             self._counted = count

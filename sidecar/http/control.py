@@ -134,7 +134,9 @@ class ControlApi:
             max_age_s=options.max_age_s,
         )
         self._doorway = Doorway(most=options.max_in_flight)
-        self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
+        self._bulkhead = Bulkhead(
+            doorway=self._doorway, most=options.max_in_flight, clock=ports.clock
+        )
         server = ProxyServer(
             self._handle,
             listener=ListenerName.CONTROL,

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final, assert_never, final
 
 from sidecar.domain.bulkhead import GLANCE_S
-from sidecar.domain.events import Resource, UpstreamAnswered, UpstreamClass
+from sidecar.domain.events import ResourceExhausted, UpstreamAnswered, UpstreamClass
 from sidecar.domain.forwarding import AnswerHead, sort_answer_headers
 from sidecar.domain.request_target import Refused
+from sidecar.domain.resources import NeededAt
 from sidecar.domain.retrying import (
     RETRIED_STATUSES,
     GiveUp,
@@ -34,7 +35,7 @@ from sidecar.domain.tokens import (
 )
 from sidecar.domain.tracing import SpanName
 from sidecar.domain.upstream_answers import PEEK_BYTES, classify, is_told_by_body, read_code
-from sidecar.domain.upstream_failures import UpstreamCause
+from sidecar.domain.upstream_failures import SHORTAGES, UpstreamCause
 from sidecar.http.accounting import Account
 from sidecar.http.admission import Admitted
 from sidecar.http.answer_body import AnswerBroken
@@ -48,7 +49,6 @@ from sidecar.http.upstream import (
 )
 from sidecar.ports import Clock, Entropy, Observer, Tracer
 from sidecar.service.patience import Patience
-from sidecar.service.shortages import Shortages
 from sidecar.service.token_source import BearerSource
 
 _UNAUTHORIZED: Final = 401
@@ -59,11 +59,6 @@ _PEEK_S: Final = 1.0
 _UNREACHABLE: Final = Refused(reason=ProblemReason.UPSTREAM_UNREACHABLE)
 _TIMED_OUT: Final = Refused(reason=ProblemReason.UPSTREAM_TIMEOUT)
 _OVERLOADED: Final = Refused(reason=ProblemReason.OVERLOADED)
-_SHORT_OF: Final = {
-    UpstreamCause.NO_DESCRIPTORS: Resource.DESCRIPTORS,
-    UpstreamCause.NO_MEMORY: Resource.MEMORY,
-}
-"""Failures that are ours and not the upstream's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +119,6 @@ class Exchange:
         self._bulkhead = bulkhead
         self._ports = ports
         self._policy = policy
-        self._shortages = Shortages(observer=ports.observer, clock=ports.clock)
         self._budget = RetryBudget(
             balance=policy.budget.floor, at_s=ports.clock.elapsed_s() if policy.retries else 0.0
         )
@@ -250,8 +244,10 @@ class Exchange:
     def _note_failure(self, call: Call, failed: UpstreamFailed) -> None:
         if failed.cause is UpstreamCause.SILENT:
             self._observe(call, UpstreamClass.TIMEOUT)
-        elif failed.cause in _SHORT_OF:
-            self._shortages.note(_SHORT_OF[failed.cause])
+        elif failed.cause in SHORTAGES:
+            self._ports.observer.observe(
+                ResourceExhausted(resource=SHORTAGES[failed.cause], where=NeededAt.UPSTREAM)
+            )
 
     def _observe(self, call: Call, upstream_class: UpstreamClass) -> None:
         self._ports.observer.observe(
@@ -267,7 +263,7 @@ class Exchange:
         retry_after_s = None
         match outcome:
             case UpstreamFailed(cause=cause):
-                if cause is UpstreamCause.SILENT or cause in _SHORT_OF:
+                if cause is UpstreamCause.SILENT or cause in SHORTAGES:
                     return None
             case Answered(status=status, head=head):
                 if status not in RETRIED_STATUSES:
@@ -295,7 +291,7 @@ def _refuse(call: Call, failed: UpstreamFailed, *, account: Account) -> Refused:
         return call.body.refusal
     if not (isinstance(call.body, RequestBody) and call.body.is_stopped):
         account.cause = failed.cause
-    if failed.cause in _SHORT_OF:
+    if failed.cause in SHORTAGES:
         return _OVERLOADED
     return _TIMED_OUT if failed.cause is UpstreamCause.SILENT else _UNREACHABLE
 

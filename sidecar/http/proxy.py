@@ -13,7 +13,7 @@ from typing import Final, assert_never, final
 
 from aiohttp import web
 
-from sidecar.domain.bulkhead import GLANCE_S, SlotLimit
+from sidecar.domain.bulkhead import SlotLimit
 from sidecar.domain.connection_table import ListenerName, PeerPatience
 from sidecar.domain.events import RequestOutcome, RequestStarted, TokenLookedUp, WorkFailed
 from sidecar.domain.forwarding import to_plain_id
@@ -21,8 +21,8 @@ from sidecar.domain.pace import Pace
 from sidecar.domain.request_target import Refused
 from sidecar.domain.retrying import RetryPolicy
 from sidecar.domain.secret import Secret
-from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused, TokenSource
-from sidecar.domain.tracing import SpanName, parse_traceparent
+from sidecar.domain.tokens import ProblemReason, TokenFound, TokenRefused, TokenSource
+from sidecar.domain.tracing import parse_traceparent
 from sidecar.domain.waiting import retry_after_s
 from sidecar.http.access import AccessKeys
 from sidecar.http.accounting import Account
@@ -32,6 +32,7 @@ from sidecar.http.connections import ConnectionLimits, ProxyServer
 from sidecar.http.doorway import Doorway
 from sidecar.http.exchange import Answered, Call, Exchange, ProxyPorts
 from sidecar.http.faults import describe_fault
+from sidecar.http.look_up import LookUp, overloaded
 from sidecar.http.problems import Problem, to_proxy_problem
 from sidecar.http.reply import Ended, Passage, Reply
 from sidecar.http.request_body import RequestBody
@@ -95,7 +96,11 @@ class Proxy:
     def __init__(self, *, options: ProxyOptions, upstream: Upstream, ports: ProxyPorts) -> None:
         self._options = options
         self._ports = ports
-        self._bulkhead = Bulkhead(most=options.max_in_flight, clock=ports.clock)
+        self._doorway = Doorway(most=options.max_in_flight)
+        self._bulkhead = Bulkhead(
+            doorway=self._doorway, most=options.max_in_flight, clock=ports.clock
+        )
+        self._look_up = LookUp(source=ports.source, tracer=ports.tracer, bulkhead=self._bulkhead)
         self._exchange = Exchange(
             upstream=upstream,
             ports=ports,
@@ -111,7 +116,6 @@ class Proxy:
             client_keys=self._client_keys,
         )
         self._allow = ", ".join(sorted(options.methods))
-        self._doorway = Doorway(most=options.max_in_flight)
         self._kept = Ended(keep_alive=True)
         self._closed = Ended(keep_alive=False)
         self.server = ProxyServer(
@@ -203,7 +207,7 @@ class Proxy:
         if self._doorway.is_draining:
             return Refused(reason=ProblemReason.DRAINING)
         if self._doorway.is_full:
-            return _overloaded(account, SlotLimit.ALL)
+            return overloaded(account, SlotLimit.ALL)
         return None
 
     async def _serve(self, visit: _Visit) -> Refused | None:
@@ -217,12 +221,14 @@ class Proxy:
             return admitted
         with self._bulkhead.bank(admitted.key.provider) as limit:
             if limit is not None:
-                return _overloaded(visit.account, limit)
+                return overloaded(visit.account, limit)
             return await self._serve_admitted(visit, admitted)
 
     async def _serve_admitted(self, visit: _Visit, admitted: Admitted) -> Refused | None:
         observer = self._ports.observer
-        found = self._ports.source.peek(admitted.key) or await self._look_up(visit, admitted)
+        found = self._ports.source.peek(admitted.key) or await self._look_up.find(
+            admitted.key, patience=visit.patience, account=visit.account
+        )
         if isinstance(found, Refused):
             observer.observe(_LOOKED_UP[TokenSource.NONE])
             return found
@@ -242,23 +248,6 @@ class Proxy:
         finally:
             visit.account.bytes_in = body.received_bytes
 
-    async def _look_up(self, visit: _Visit, admitted: Admitted) -> TokenLookup | Refused:
-        key, source = admitted.key, self._ports.source
-        with self._ports.tracer.span(SpanName.TOKEN_LOOKUP), self._bulkhead.waiting(key) as limit:
-            if limit is None:
-                return await source.token_for(key, patience=visit.patience)
-            if self._bulkhead.is_beset:
-                return _overloaded(visit.account, limit)
-            # It may not wait, but what is known it is told, or served, like those that may.
-            visit.patience.shorten(GLANCE_S)
-            with self._bulkhead.glancing(), self._doorway.aside():
-                found = await source.token_for(key, patience=visit.patience)
-        if isinstance(found, TokenRefused) and found.is_cut_short:
-            return _overloaded(visit.account, limit)
-        if isinstance(found, TokenFound) and self._doorway.is_crowded:
-            return _overloaded(visit.account, SlotLimit.ALL)
-        return found
-
     def _open_body(self, visit: _Visit, admitted: Admitted) -> RequestBody:
         if admitted.expects_continue and visit.request.version >= (1, 1):
             visit.reply.send_continue()
@@ -274,14 +263,15 @@ class Proxy:
         self, visit: _Visit, admitted: Admitted, *, found: TokenFound, body: RequestBody
     ) -> Refused | None:
         try:
-            with self._doorway.aside():
+            with self._bulkhead.aside(admitted.key.provider):
                 whole = await body.take_whole(keep_bytes=self._options.replay_body_max_bytes)
         except UploadStopped:
             if body.refusal is None:
                 raise
             return body.refusal
-        if self._doorway.is_crowded:
-            return _overloaded(visit.account, SlotLimit.ALL)
+        crowded = self._bulkhead.crowding(admitted.key.provider)
+        if crowded is not None:
+            return overloaded(visit.account, crowded)
         refused = await self._exchange_and_pass(
             visit, admitted, found=found, body=body if whole is None else whole
         )
@@ -387,8 +377,3 @@ class Proxy:
 
     def _report_fault(self, error: BaseException) -> None:
         self._ports.observer.observe(WorkFailed(where="proxy.request", error=describe_fault(error)))
-
-
-def _overloaded(account: Account, limit: SlotLimit) -> Refused:
-    account.limit = limit
-    return Refused(reason=ProblemReason.OVERLOADED)

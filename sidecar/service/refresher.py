@@ -11,6 +11,7 @@ from typing import final
 from sidecar.domain.commands import (
     AcquireVerdict,
     AdoptOrphan,
+    Fresh,
     HealingOver,
     Leased,
     Quarantined,
@@ -23,7 +24,7 @@ from sidecar.domain.events import (
     RecordQuarantined,
     RecordUnreadable,
 )
-from sidecar.domain.outcomes import FoundNewer, GrantGone, Obstacle, Postponed, Refreshed
+from sidecar.domain.outcomes import GrantGone, Obstacle, Postponed, Refreshed
 from sidecar.domain.policy import ProbePolicy
 from sidecar.domain.record import ClaimId, GrantId, GrantRecord, GrantState
 from sidecar.domain.spooled import ClaimEnded, ClaimIntended, PairReceived
@@ -51,8 +52,7 @@ class Refresher:
 
     async def refresh(self, wish: RefreshWish, announce: Announce) -> None:
         """Try to replace the pair at `wish.known`; announces exactly what came of it."""
-        obstacle = await self._obstacle(wish.provider)
-        if obstacle is not None:
+        if (obstacle := await self._obstacle(wish.provider)) is not None:
             announce(obstacle)
             return
         if self._holds_unread_answer(wish):
@@ -72,16 +72,11 @@ class Refresher:
         elif isinstance(verdict, HealingOver):
             await self._settle(wish, verdict.record, announce)
         else:
-            outcome = without_lease(verdict, self._parts.store_clock, self._parts.times)
-            self._tell(wish.grant, verdict, outcome)
-            announce(outcome)
+            self._tell(wish.grant, verdict)
+            announce(without_lease(verdict, self._parts.store_clock, self._parts.times))
 
     def held_back(self, provider: str | None) -> Postponed | None:
-        """Return what is known to stop every claim of a bank for now; takes no canary.
-
-        Args:
-            provider: The bank; ``None``: not known yet.
-        """
+        """Return what is known to stop every claim of a bank (``None``: any) for now."""
         restraints = self._parts.restraints
         if not self._parts.journal.is_writable:
             return Postponed(obstacle=Obstacle.SPOOL_AWAY, retry_in_s=1.0)
@@ -150,9 +145,8 @@ class Refresher:
         restraints = self._parts.restraints
         if provider is not None:
             restraints.banks.note_leaving(provider)
-        if await restraints.gate.lets_through():
-            return None
-        return self.held_back(None) or _BREAKER_OPEN
+        is_held = not await restraints.gate.lets_through()
+        return self.held_back(None) or _BREAKER_OPEN if is_held else None
 
     async def _drain(self, local: PairReceived, wish: RefreshWish, announce: Announce) -> bool:
         """Store the pair that waits here before anything is claimed; return whether to go on."""
@@ -244,18 +238,12 @@ class Refresher:
         except SealError:
             return ""
 
-    def _tell(
-        self,
-        grant: GrantId,
-        verdict: AcquireVerdict | None,
-        outcome: FoundNewer | GrantGone | Postponed,
-    ) -> None:
+    def _tell(self, grant: GrantId, verdict: AcquireVerdict | None) -> None:
         if isinstance(verdict, Quarantined):
             wait_s = self._parts.store_clock.wait_s(verdict.until_ms)
-            self._parts.observer.observe(
-                RecordQuarantined(grant=grant, wait_s=wait_s, until_ms=verdict.until_ms)
-            )
-        elif isinstance(outcome, FoundNewer):
+            told = RecordQuarantined(grant=grant, wait_s=wait_s, until_ms=verdict.until_ms)
+            self._parts.observer.observe(told)
+        elif isinstance(verdict, Fresh):
             self._end(grant, ClaimOutcome.WAITED)
 
     def _end(self, grant: GrantId, outcome: ClaimOutcome) -> None:

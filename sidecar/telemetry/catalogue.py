@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from sidecar.domain.bulkhead import SlotLimit
-from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName
+from sidecar.domain.connection_table import DropCause, ListenerName
 from sidecar.domain.events import (
     BreakerName,
     ClaimKind,
@@ -23,13 +23,13 @@ from sidecar.domain.events import (
     Mend,
     Outcome,
     RequestOutcome,
-    Resource,
     StoreOperation,
     UpstreamClass,
 )
 from sidecar.domain.failure import Operation
 from sidecar.domain.record import PUBLIC_STATES, GrantState
 from sidecar.domain.request_target import OTHER_PRODUCT, PRODUCTS
+from sidecar.domain.resources import NeededAt, Resource
 from sidecar.domain.store_trouble import StoreTrouble
 from sidecar.domain.tokens import ProblemReason, TokenSource
 from sidecar.domain.upstream_failures import UpstreamCause
@@ -181,12 +181,6 @@ CONNECTIONS_DROPPED: Final = _counter(
     "Connections of clients that the sidecar closed or did not take.",
     listener=ListenerName,
     cause=DropCause,
-)
-ACCEPT_FAILURES: Final = _counter(
-    "sidecar_accept_failures_total",
-    "Connections that could not be accepted at once, by what the system was out of.",
-    listener=ListenerName,
-    cause=AcceptFailure,
 )
 
 TOKEN_REQUESTS: Final = _counter(
@@ -364,8 +358,9 @@ RELOAD_SUCCEEDED_AT: Final = _gauge(
 )
 RESOURCE_EXHAUSTED: Final = _counter(
     "sidecar_resource_exhausted_total",
-    "What could not be done because the process had no more of a resource.",
+    "Connections that could not be accepted or made for lack of a resource.",
     resource=Resource,
+    where=NeededAt,
 )
 WORK_FAILURES: Final = _counter(
     "sidecar_work_failures_total", "Faults of the sidecar itself. Report any."

@@ -91,15 +91,10 @@ LINES: Final[dict[type[Event], Line]] = {
     events.BrakeReleased: Line(level=Level.WARNING),
     events.BrakeTrialEnded: Line(level=Level.INFO),
     events.ClientSecretRead: Line(level=Level.INFO, unless="error unless `is_usable`"),
-    events.ResourceExhausted: Line(
-        level=Level.ERROR, unless="debug unless `is_new`, while it goes on"
-    ),
+    events.ResourceExhausted: Line(level=Level.ERROR, once="`resource` and `where`"),
     events.DescriptorsShared: Line(level=Level.INFO),
     events.ConnectionDropped: Line(level=Level.DEBUG),
-    events.ListenerFilled: Line(level=Level.WARNING),
-    events.ListenerRelieved: Line(level=Level.INFO),
-    events.AcceptFailed: Line(level=Level.ERROR, unless="debug where `is_repeated`"),
-    events.AcceptResumed: Line(level=Level.INFO),
+    events.ListenerFilled: Line(level=Level.WARNING, once="`listener`"),
     events.LifecycleListening: Line(level=Level.INFO, is_kept=True),
     events.LifecycleReady: Line(level=Level.INFO, is_kept=True),
     events.LifecycleDraining: Line(level=Level.INFO, is_kept=True),
@@ -156,8 +151,6 @@ def level_of(event: Event, line: Line) -> Level:
             return Level.WARNING if event.restart_needed else line.level
         case events.ClientSecretRead(is_usable=False):
             return Level.ERROR
-        case events.ResourceExhausted(is_new=False) | events.AcceptFailed(is_repeated=True):
-            return Level.DEBUG
         case _:
             return line.level
 
@@ -184,6 +177,10 @@ def lasting(event: Event) -> tuple[Whose, Hashable] | None:
             | events.RevocationPostponed()
         ):
             return _whose(event, event.grant), None
+        case events.ResourceExhausted():
+            return _whose(event, event.resource, event.where), None
+        case events.ListenerFilled():
+            return _whose(event, event.listener), None
         case events.ConfigurationWarned():
             return _whose(event, event.subject), event.advice
         case events.WorkFailed():

@@ -75,7 +75,6 @@ class Metrics:
         self.connections = Levels(catalogue.CONNECTIONS, registry)
         self.connections_limit = Levels(catalogue.CONNECTIONS_LIMIT, registry)
         self.connections_dropped = Counts(catalogue.CONNECTIONS_DROPPED, registry)
-        self.accept_failures = Counts(catalogue.ACCEPT_FAILURES, registry)
         self.work_failures = Counts(catalogue.WORK_FAILURES, registry)
         self.observer_failures = Counts(catalogue.OBSERVER_FAILURES, registry)
         self.log_lines_dropped = Counts(catalogue.LOG_LINES_DROPPED, registry)

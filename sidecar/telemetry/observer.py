@@ -76,13 +76,7 @@ RestraintEvent = (
     | ev.ClientSecretRead
 )
 ConnectionEvent = (
-    ev.DescriptorsShared
-    | ev.ConnectionsCounted
-    | ev.ConnectionDropped
-    | ev.ListenerFilled
-    | ev.ListenerRelieved
-    | ev.AcceptFailed
-    | ev.AcceptResumed
+    ev.DescriptorsShared | ev.ConnectionsCounted | ev.ConnectionDropped | ev.ListenerFilled
 )
 ProcessEvent = (
     ev.GrantsCounted
@@ -339,11 +333,7 @@ class TelemetryObserver:
                 metrics.connections_limit.set(event.limit, event.listener)
             case ev.ConnectionDropped():
                 metrics.connections_dropped.add(event.listener, event.cause)
-            case ev.AcceptFailed():
-                metrics.accept_failures.add(event.listener, event.cause)
-            case ev.DescriptorsShared() | ev.ListenerFilled() | ev.ListenerRelieved():
-                pass
-            case ev.AcceptResumed():
+            case ev.DescriptorsShared() | ev.ListenerFilled():
                 pass
             case _:
                 assert_never(event)
@@ -368,7 +358,7 @@ class TelemetryObserver:
             case ev.ConfigurationReloadRefused():
                 self._metrics.note_reload(is_taken=False)
             case ev.ResourceExhausted():
-                self._metrics.resource_exhausted.add(event.resource)
+                self._metrics.resource_exhausted.add(event.resource, event.where)
             case ev.WorkFailed():
                 self._metrics.work_failures.add()
             case ev.LifecycleListening() | ev.LifecycleReady() | ev.LifecycleDraining():

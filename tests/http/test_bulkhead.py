@@ -204,6 +204,8 @@ async def test_calls_beyond_their_share_take_no_slot_while_they_look() -> None:
         running_proxy(answer(), source=source, options=few_slots) as rig,
         crowd(rig) as waiting,
     ):
+        # Another bank is served too, so the share of this one counts.
+        assert (await _ask(rig, "rich", "other-bank")).status == 200
         for _ in range(QUARTER + MOST):
             await waiting.join()
         refused_at_once = await _ask(rig)

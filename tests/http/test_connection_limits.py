@@ -16,16 +16,15 @@ import pytest
 from aiohttp import web
 
 from sidecar.domain.addresses import TcpAddress
-from sidecar.domain.connection_table import AcceptFailure, DropCause, ListenerName, PeerPatience
+from sidecar.domain.connection_table import DropCause, ListenerName, PeerPatience
 from sidecar.domain.events import (
-    AcceptFailed,
-    AcceptResumed,
     ConnectionDropped,
     ConnectionsCounted,
     ListenerFilled,
-    ListenerRelieved,
+    ResourceExhausted,
 )
 from sidecar.domain.pace import Pace
+from sidecar.domain.resources import NeededAt, Resource
 from sidecar.domain.tokens import ProblemReason
 from sidecar.http.accepting import Acceptor
 from sidecar.http.connections import ConnectionLimits, ProxyServer, runner_of
@@ -135,11 +134,10 @@ async def test_a_full_listener_refuses_what_it_cannot_take_and_tells() -> None:
         assert (await first.read_answer()).body == b"late"
         async with rig.client() as second:
             assert (await second.ask(request())).status == 200
-        await until(lambda: bool(rig.observer.of(ListenerRelieved)), within_s=10, what="the relief")
 
     assert drops(rig.observer) == [DropCause.FULL] * 3 + [DropCause.MADE_ROOM]
-    assert rig.observer.of(ListenerFilled) == [ListenerFilled(listener=ListenerName.PROXY, limit=1)]
-    assert [event.refused for event in rig.observer.of(ListenerRelieved)] == [3]
+    filled = ListenerFilled(listener=ListenerName.PROXY, limit=1)
+    assert rig.observer.of(ListenerFilled) == [filled] * 3
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -244,12 +242,12 @@ def test_what_is_no_tls_at_all_is_counted(loop: str, tmp_path: Path) -> None:
     run_on(loop, scenario())
 
 
-SHORTAGES = (
-    AcceptFailure.PROCESS_DESCRIPTORS,
-    AcceptFailure.SYSTEM_DESCRIPTORS,
-    AcceptFailure.BUFFERS,
-    AcceptFailure.MEMORY,
-)
+SHORTAGES = {
+    errno.EMFILE: Resource.DESCRIPTORS,
+    errno.ENFILE: Resource.SYSTEM_DESCRIPTORS,
+    errno.ENOBUFS: Resource.MEMORY,
+    errno.ENOMEM: Resource.MEMORY,
+}
 
 
 class ExhaustedSocket(socket.socket):
@@ -274,7 +272,7 @@ def test_a_system_that_is_out_is_told_by_name_and_survived(loop: str) -> None:
         server = new_server(observer)
         (bound,) = bind_sockets(TcpAddress(host="127.0.0.1", port=0))
         listening = ExhaustedSocket(fileno=bound.detach())
-        listening.errors = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+        listening.errors = tuple(SHORTAGES)
         port = listening.getsockname()[1]
         acceptor = Acceptor(server=server, sockets=[listening], tls=None)
         runner = runner_of(server)
@@ -283,20 +281,14 @@ def test_a_system_that_is_out_is_told_by_name_and_survived(loop: str) -> None:
         try:
             async with connected(port) as client:
                 told = await client.ask(GET)
-            await until(lambda: bool(observer.of(AcceptResumed)), within_s=10, what="the relief")
         finally:
             await acceptor.close()
             await runner.cleanup()
 
         assert told.body == b"hello"
-        assert observer.of(AcceptFailed) == [
-            AcceptFailed(
-                listener=ListenerName.PROXY, cause=cause, is_repeated=cause is not SHORTAGES[0]
-            )
-            for cause in SHORTAGES
-        ]
-        assert observer.of(AcceptResumed) == [
-            AcceptResumed(listener=ListenerName.PROXY, failures=4)
+        assert observer.of(ResourceExhausted) == [
+            ResourceExhausted(resource=resource, where=NeededAt.ACCEPT)
+            for resource in SHORTAGES.values()
         ]
 
     run_on(loop, scenario())
@@ -325,7 +317,7 @@ def test_a_connection_that_is_gone_before_it_is_accepted_costs_nothing(loop: str
             await runner.cleanup()
 
         assert told.body == b"hello"
-        assert observer.of(AcceptFailed) == []
+        assert observer.of(ResourceExhausted) == []
 
     run_on(loop, scenario())
 

@@ -16,7 +16,8 @@ import pytest
 import trustme
 from aiohttp.client_reqrep import ConnectionKey
 
-from sidecar.domain.events import RequestOutcome, Resource, ResourceExhausted
+from sidecar.domain.events import RequestOutcome, ResourceExhausted
+from sidecar.domain.resources import NeededAt, Resource
 from sidecar.domain.tokens import ProblemReason
 from sidecar.domain.upstream_failures import UpstreamCause
 from sidecar.http.connect_causes import cause_of
@@ -214,7 +215,7 @@ async def test_an_egress_proxy_that_is_away_is_named() -> None:
 
 
 async def test_a_sidecar_without_descriptors_says_so() -> None:
-    """It is our fault and not the upstream's: 503, told by name once, and counted each time."""
+    """It is our fault and not the upstream's: 503, and told by name each time."""
     async with running_proxy(answer()) as rig, rig.client() as client:
         with no_descriptors_left():
             got = [await client.ask(request()) for _ in range(3)]
@@ -223,10 +224,10 @@ async def test_a_sidecar_without_descriptors_says_so() -> None:
     assert {(each.status, each.value(b"sidecar-error")) for each in got} == {(503, b"overloaded")}
     assert [event.cause for event in rig.completed] == [UpstreamCause.NO_DESCRIPTORS] * 3 + [None]
     assert {event.reason for event in rig.completed[:3]} == {ProblemReason.OVERLOADED}
-    assert rig.observer.of(ResourceExhausted) == [
-        ResourceExhausted(resource=Resource.DESCRIPTORS, is_new=is_new)
-        for is_new in (True, False, False)
-    ]
+    assert (
+        rig.observer.of(ResourceExhausted)
+        == [ResourceExhausted(resource=Resource.DESCRIPTORS, where=NeededAt.UPSTREAM)] * 3
+    )
     assert later.status == 200
 
 
@@ -280,7 +281,7 @@ RAISED: list[tuple[Exception, UpstreamCause]] = [
     (of_connector(OSError(errno.ENETUNREACH, "")), UpstreamCause.UNREACHABLE),
     (of_connector(OSError("several")), UpstreamCause.UNREACHABLE),
     (of_connector(OSError(errno.ETIMEDOUT, "")), UpstreamCause.CONNECT_TIMEOUT),
-    (of_connector(OSError(errno.ENFILE, "")), UpstreamCause.NO_DESCRIPTORS),
+    (of_connector(OSError(errno.ENFILE, "")), UpstreamCause.NO_SYSTEM_DESCRIPTORS),
     (of_connector(OSError(errno.ENOBUFS, "")), UpstreamCause.NO_MEMORY),
     (of_proxy(OSError(errno.EMFILE, "")), UpstreamCause.NO_DESCRIPTORS),
     (of_proxy(OSError(errno.ECONNREFUSED, "")), UpstreamCause.EGRESS_PROXY),

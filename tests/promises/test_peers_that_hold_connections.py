@@ -138,7 +138,7 @@ async def test_idle_connections_of_one_listener_silence_no_other(
             assert await visited(browser, sidecar) == 410, listener
             assert await lives(browser, sidecar) == 200, listener
 
-    assert "accept.failed" not in sidecar.events
+    assert "resource.exhausted" not in sidecar.events
     assert await app.metric(sidecar, 'sidecar_connections_limit{listener="metrics"}') == 32
     dropped = 'sidecar_connections_dropped_total{cause="made_room",listener="metrics"}'
     assert await app.metric(sidecar, dropped) > 1000

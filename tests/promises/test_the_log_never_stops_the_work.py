@@ -93,7 +93,7 @@ async def test_a_stream_that_no_one_reads_stops_neither_calls_nor_probes_nor_the
         lines = [json.loads(line) for line in pipe.read_all().splitlines()]
         assert {line["event"] for line in lines} <= {"request.completed", "library.logged"}
     else:
-        assert dropped == 0
+        assert "library.logged" in talkative.events
         assert [line["drained"] for line in talkative.log if "drained" in line] == [True]
         assert pipe.read_all().startswith(b"the interpreter reports")
 

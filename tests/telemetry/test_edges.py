@@ -7,7 +7,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from sidecar.domain import events as ev
+from sidecar.domain.connection_table import ListenerName
 from sidecar.domain.failure import Operation
+from sidecar.domain.resources import NeededAt, Resource
 from sidecar.telemetry.edges import QUIET_S, Edges, LeftOut, Whose
 from sidecar.telemetry.lines import LINES, lasting
 from sidecar.telemetry.logging import REPORT_EVERY_S, Level
@@ -23,6 +25,7 @@ COUNTED: Final = (
     ev.ClaimVetoed,
     ev.RecordQuarantined,
     ev.RecordUnreadable,
+    ev.ResourceExhausted,
     ev.RetryWithheld,
     ev.TokenRequestFailed,
     ev.WorkFailed,
@@ -164,6 +167,28 @@ def test_two_hundred_grants_in_a_quarantine_are_two_hundred_lines() -> None:
     assert all("repeated" not in line for line in lines[:200])
     assert [line["repeated"] for line in lines[200:]] == [83] * 200
     assert rig.value("sidecar_quarantines_total") == 2 * 84 * 200
+
+
+def test_each_shortage_and_each_full_listener_has_a_line_of_its_own() -> None:
+    """A lack of descriptors hides no lack of memory, and one full listener no other one."""
+    rig = Rig()
+    told: list[ev.Event] = [
+        *(
+            ev.ResourceExhausted(resource=resource, where=where)
+            for resource in Resource
+            for where in NeededAt
+        ),
+        *(ev.ListenerFilled(listener=listener, limit=1) for listener in ListenerName),
+    ]
+
+    for each in told * 3:
+        rig.observer.observe(each)
+
+    assert len(rig.lines()) == len(told)
+    for resource in Resource:
+        for where in NeededAt:
+            labels = {"resource": resource, "where": where}
+            assert rig.value("sidecar_resource_exhausted_total", **labels) == 3
 
 
 def test_a_refresh_ends_the_troubles_of_its_grant_and_of_no_other() -> None:

@@ -111,7 +111,10 @@ BLAME: Final = Row(
                     expr=rate(PROBLEMS, "reason", _problems_of(Party.SIDECAR)), legend="{{reason}}"
                 ),
                 Query(expr=rate(WORK_FAILURES), legend="faults"),
-                Query(expr=rate(RESOURCE_EXHAUSTED, "resource"), legend="no {{resource}}"),
+                Query(
+                    expr=rate(RESOURCE_EXHAUSTED, "resource, where"),
+                    legend="no {{resource}} ({{where}})",
+                ),
                 Query(expr=rate(SPOOL_FAILURES), legend="spool not written"),
                 Query(expr=rate(OBSERVER_FAILURES), legend="events not told"),
                 Query(expr=rate(LOG_LINES_DROPPED), legend="log lines dropped"),
@@ -119,7 +122,7 @@ BLAME: Final = Row(
             runbooks=(
                 "fault",
                 "spool-not-writable",
-                "descriptors-exhausted",
+                "resource-exhausted",
                 "log-lines-dropped",
             ),
         ),

@@ -16,7 +16,6 @@ from sidecar.reference.dashboard.queries import (
     spent,
 )
 from sidecar.telemetry.catalogue import (
-    ACCEPT_FAILURES,
     CONNECTIONS,
     CONNECTIONS_DROPPED,
     CONNECTIONS_LIMIT,
@@ -208,17 +207,16 @@ LATENCY: Final = Row(
         Panel(
             title="Connections closed by the sidecar",
             unit=Unit.PER_SECOND,
-            shows="Connections that were refused, made room, or were too slow; failures to accept.",
+            shows="Connections that were refused, made room, or were too slow.",
             normal="None, or a few that made room.",
-            to_do="`full`, or any failure to accept: clients get no connection.",
+            to_do="`full`: clients get no connection.",
             queries=(
                 Query(
                     expr=rate(CONNECTIONS_DROPPED, "listener, cause"),
                     legend="{{listener}} {{cause}}",
                 ),
-                Query(expr=rate(ACCEPT_FAILURES, "cause"), legend="accept {{cause}}"),
             ),
-            runbooks=("connections-refused", "out-of-descriptors"),
+            runbooks=("connections-refused",),
         ),
         Panel(
             title="Open files",

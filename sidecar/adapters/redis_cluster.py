@@ -49,6 +49,7 @@ class ClusterTopology:
         self._ask_map_at_s = 0.0
         self._looking = asyncio.Lock()
         self._silence = StoreTrouble.TIMEOUT
+        self._is_closed = False
 
     async def ask(self, key: str, *words: Word) -> Any:
         """Have the primary that holds `key` carry out one command."""
@@ -126,7 +127,8 @@ class ClusterTopology:
             await server.renew(entries.servers)
 
     async def close(self) -> None:
-        """Let every connection go."""
+        """Let every connection go; no server is met any more."""
+        self._is_closed = True
         for server in list(self._servers.values()):
             await server.close()
 
@@ -146,6 +148,8 @@ class ClusterTopology:
 
     def _server(self, address: TcpAddress) -> RedisServer:
         server = self._servers.get(address)
+        if server is None and self._is_closed:
+            raise Refused(StoreTrouble.RESET)
         if server is None:
             pool = pool_of_server(address, self._access)
             server = self._servers[address] = RedisServer(pool, on_trouble=self._distrust)

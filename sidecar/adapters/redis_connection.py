@@ -77,7 +77,17 @@ class _Entry:
 
     def __init__(self, access: Access) -> None:
         self.access = access
+        self.is_closed = False
         self._turns = asyncio.Semaphore(MOST_HANDSHAKES)
+
+    def see_open(self) -> None:
+        """Raise if the pool was closed.
+
+        Raises:
+            Refused: A server that was left is not asked again, nor subscribed to.
+        """
+        if self.is_closed:
+            raise Refused(StoreTrouble.RESET)
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
@@ -120,14 +130,20 @@ class _LetIn:
         connector: Any = super()
         if connector.is_connected:
             return
+        self._entry.see_open()
         access = self._entry.access
         self.username, self.password = access.login.username, access.login.password
         if access.tls is None:
             await connector.connect_check_health(check_health, retry_socket_connect)
-            return
-        async with self._entry.turn():
-            connector.ssl_context.context = access.tls
-            await connector.connect_check_health(check_health, retry_socket_connect)
+        else:
+            async with self._entry.turn():
+                connector.ssl_context.context = access.tls
+                await connector.connect_check_health(check_health, retry_socket_connect)
+        try:
+            self._entry.see_open()
+        except Refused:  # it was closed meanwhile, and this connection was not seen then
+            await connector.disconnect(nowait=True)
+            raise
 
 
 class _Told:
@@ -240,6 +256,11 @@ class ServerPool(PatientPool):
     def __init__(self, *, access: Access, **options: Any) -> None:
         self._entry = _Entry(access)
         super().__init__(on_refused=access.on_refused, **options, entry=self._entry)
+
+    async def end(self) -> None:
+        """Let every connection go, also one that waits for an answer; none is opened any more."""
+        self._entry.is_closed = True
+        await self.disconnect()
 
     async def renew(self, access: Access) -> None:
         """Connect with `access` from now on; let idle connections go, the others after their use.

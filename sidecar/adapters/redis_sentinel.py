@@ -52,6 +52,7 @@ class SentinelTopology:
         self._look_at_s = 0.0
         self._looking = asyncio.Lock()
         self._silence = StoreTrouble.NO_PRIMARY
+        self._is_closed = False
 
     async def ask(self, key: str, *words: Word) -> Any:
         """Have the primary carry out one command."""
@@ -85,7 +86,8 @@ class SentinelTopology:
             await self._primary.renew(entries.servers)
 
     async def close(self) -> None:
-        """Let every connection go."""
+        """Let every connection go; no primary is looked for any more."""
+        self._is_closed = True
         for server in (*self._sentinels, self._primary):
             if server is not None:
                 await server.close()
@@ -97,6 +99,8 @@ class SentinelTopology:
                 if loop.time() >= self._look_at_s:
                     await self._look()
                     self._look_at_s = loop.time() + LOOK_EVERY_S
+        if self._is_closed:
+            raise Refused(StoreTrouble.RESET)
         if self._primary is None:
             self._distrust()
             raise Refused(self._silence)
@@ -108,7 +112,7 @@ class SentinelTopology:
     async def _look(self) -> None:
         """Take the primary that most Sentinels name; keep the one we have if none answers."""
         address = await self._named()
-        if address is None or address == self._address:
+        if self._is_closed or address is None or address == self._address:
             return
         former, self._address = self._primary, address
         pool = pool_of_server(address, self._access)

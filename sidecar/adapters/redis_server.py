@@ -25,7 +25,7 @@ from redis.exceptions import (
 )
 
 from sidecar.adapters.redis_connection import Access, ServerPool
-from sidecar.adapters.redis_trouble import Refused, trouble_of
+from sidecar.adapters.redis_trouble import trouble_of
 from sidecar.domain.store_trouble import StoreTrouble
 
 Word = str | bytes | int
@@ -67,7 +67,6 @@ class RedisServer:
         self._subscriptions = pool.for_subscriptions()
         self.subscriber: Any = Redis(connection_pool=self._subscriptions)
         self._on_trouble = on_trouble
-        self._is_closed = False
 
     async def ask(self, *words: Word) -> Any:
         """Have one command carried out."""
@@ -88,15 +87,12 @@ class RedisServer:
 
     async def close(self) -> None:
         """Let every connection go, also one that waits for an answer; nothing is asked any more."""
-        self._is_closed = True
-        for pool in (self._pool, self._subscriptions):
+        for let_go in (self._pool.end, self._subscriptions.disconnect):
             with suppress(RedisError, OSError):  # it is gone either way
-                await pool.disconnect()
+                await let_go()
 
     @asynccontextmanager
     async def _watched(self) -> AsyncGenerator[None]:
-        if self._is_closed:  # a server that was left must not be written to, nor keep connections
-            raise Refused(StoreTrouble.RESET)
         try:
             yield
         except ReadOnlyError:
@@ -107,13 +103,6 @@ class RedisServer:
         except MISPLACED:
             self._on_trouble()
             raise
-        finally:
-            await self._stay_closed()
-
-    async def _stay_closed(self) -> None:
-        """Let go of what a call opened that was under way when the server was left."""
-        if self._is_closed:
-            await self.close()
 
 
 async def causes_of_silence(servers: Sequence[RedisServer]) -> list[StoreTrouble]:

@@ -85,6 +85,37 @@ def test_a_pool_that_closes_under_load_is_an_outage_of_the_store(
     assert met["left open"] == 0
 
 
+@pytest.mark.parametrize("form", ["redis_url", "sentinel_url", "cluster_url"])
+async def test_a_store_that_closes_under_load_raises_nothing_but_its_outage(
+    request: pytest.FixtureRequest, form: str
+) -> None:
+    """Whatever is asked of it: records, pages, the clock, hints, of each kind of deployment."""
+    url: str = request.getfixturevalue(form)
+    for number in range(CLOSINGS):
+        store = store_at(url)
+        asked: list[Awaitable[object]] = [
+            ask
+            for _ in range(CALLERS // 5)
+            for ask in (
+                store.read(GRANT),
+                store.read_each([GRANT]),
+                store.scan("", 10),
+                store.probe(),
+                store.inspect(),
+            )
+        ]
+        hints = asyncio.ensure_future(anext(aiter(store.listen()), None))
+        calls = asyncio.gather(*asked, return_exceptions=True)
+        for _ in range(5 * number):
+            await asyncio.sleep(0)
+        await store.close()
+
+        outcomes = await calls
+        heard = await hints
+        raised = {type(each) for each in outcomes if isinstance(each, BaseException)}
+        assert (raised - {StoreUnavailable}, heard) == (set(), None)
+
+
 @pytest.mark.parametrize("kind", [AttributeError, RuntimeError, TypeError, ValueError, KeyError])
 async def test_whatever_an_ended_connection_raises_is_an_outage(kind: type[Exception]) -> None:
     """Each loop and each version of asyncio stumble over ended transports in their own ways."""

@@ -44,6 +44,7 @@ QUIET: Final = frozenset(
         "Close calls C",
         "Close calls D",
         "A bank's breaker A",  # no bank is sick
+        "Redis: calls that failed C",  # Redis refuses all calls or none
         "Brake A",  # few users withdraw
         "Envelopes that did not open A",  # every key is there
         "Starts A",  # none starts again in its place

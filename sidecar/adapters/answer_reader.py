@@ -17,6 +17,7 @@ from typing import Final, final
 
 from sidecar.adapters.answer_framing import (
     ANSWER_LIMIT_BYTES,
+    date_s,
     media_type,
     retry_after_s,
     unpacked,
@@ -35,6 +36,7 @@ _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,32})[ \t]*(?:;[^\r\n]*)?
 _CHUNK_LINE_LIMIT_BYTES: Final = 4096
 _LENGTH: Final = re.compile(r"[0-9]+", re.ASCII)
 _INTERIM: Final = range(100, 200)
+_SUCCESS: Final = range(200, 300)
 _SWITCHED: Final = 101
 _BODILESS: Final = frozenset({_SWITCHED, 204, 304})
 _LOOKS: Final = 16
@@ -81,7 +83,8 @@ class AnswerReader:
         self.arrived += data[:room]
         while self._head is None and self._find_head(searched):
             searched = self._head_at
-        is_whole = self._is_framed_whole() or self._has_its_object()
+        is_whole = self._is_framed_whole() and not self._is_cut_by_its_framing()
+        is_whole = is_whole or self._has_its_object()
         return is_whole or self._is_no_answer() or self._is_too_long()
 
     def reply(self, *, is_ended: bool) -> Answered | Broken:
@@ -101,6 +104,7 @@ class AnswerReader:
             body=body,
             content_type=media_type(head.headers),
             retry_after_s=retry_after_s(head.headers),
+            date_s=date_s(head.headers),
         )
 
     def _find_head(self, searched: int) -> bool:
@@ -136,6 +140,20 @@ class AnswerReader:
             self._chunks.read(self.arrived, self._body_at)
             return self._chunks.is_over
         return head.length is not None and len(self.arrived) >= self._body_at + head.length
+
+    def _is_cut_by_its_framing(self) -> bool:
+        """Whether a success ends, by its framing, within an object: the rest is waited for.
+
+        A length that is too short must not cut off the only successor of a spent token.
+        """
+        head = self._head
+        if head is None or head.status not in _SUCCESS or not self._looks_left:
+            return False
+        body, surplus = self._unframed(head)
+        if not begins_an_object(body):
+            return False
+        self._looks_left -= 1
+        return leading_object(body) is None and leading_object(body + surplus) is None
 
     def _is_no_answer(self) -> bool:
         """Whether no head can come: this is not HTTP, nor an object without a head (HTTP/0.9)."""

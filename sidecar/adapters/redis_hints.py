@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from sidecar.adapters.cancellation import cancellation_heeded
 from sidecar.domain.notices import Distress, Notice
 from sidecar.domain.record import ConsentId, GrantId, GrantState
 
@@ -39,14 +40,17 @@ async def hints_of(
         OSError: As above.
     """
     async with client.pubsub() as subscription:
-        await subscription.subscribe(notices, distress)
+        with cancellation_heeded():
+            await subscription.subscribe(notices, distress)
         is_asked = False
         while not is_over():
-            message = await subscription.get_message(timeout=SILENCE_S)
+            with cancellation_heeded():
+                message = await subscription.get_message(timeout=SILENCE_S)
             if message is None:
                 if is_asked:
                     raise RedisConnectionError("the server is silent")
-                await subscription.ping("alive")
+                with cancellation_heeded():
+                    await subscription.ping("alive")
                 is_asked = True
                 continue
             is_asked = False

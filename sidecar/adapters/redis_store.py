@@ -268,9 +268,11 @@ class RedisTokenStore:
         wait_s = FIRST_WAIT_S
         while not self._closed.is_set():
             try:
-                for cause in await causes_of_silence(await self._topology.primaries()):
+                with cancellation_heeded():
+                    silent = await causes_of_silence(await self._topology.primaries())
+                    server = await self._topology.listener()
+                for cause in silent:
                     self._trouble(cause)
-                server = await self._topology.listener()
                 hints = hints_of(
                     server.subscriber,
                     notices=self._notices,
@@ -284,7 +286,7 @@ class RedisTokenStore:
                             yield hint
             except FOREIGN as error:  # a hint is never relied on: what was missed is polled for
                 self._trouble(trouble_of(error))
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), cancellation_heeded():
                 await asyncio.wait_for(self._closed.wait(), wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

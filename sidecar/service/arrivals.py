@@ -16,6 +16,7 @@ from sidecar.domain.record import Consent, ConsentId, GrantKey, GrantRecord
 from sidecar.domain.spooled import PairReceived
 from sidecar.domain.tokens import TokenPair
 from sidecar.ports import SealError
+from sidecar.service import faults
 from sidecar.service.claim_parts import ClaimParts
 from sidecar.service.vault import PairPlace
 
@@ -68,7 +69,10 @@ class Arrivals:
         verdict = await self._parts.committer.commit(arrival.brought.received, is_live=True)
         if not isinstance(verdict, Committed | Duplicate):
             return ConsentSuperseded()
-        await self._tell(arrival)
+        try:
+            await self._tell(arrival)
+        except Exception as error:  # noqa: BLE001 - reported; the pair is stored, and that is the answer
+            faults.report(self._parts.observer, where="arrival", error=error)
         return arrival.stored
 
     async def _tell(self, arrival: Arrival) -> None:

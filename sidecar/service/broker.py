@@ -147,7 +147,7 @@ class Broker:
         self, wish: RefreshWish, record: GrantRecord, patience: Patience
     ) -> TokenLookup:
         """Return a bearer newer than the wish's position; a torn one is refreshed again at once."""
-        known_wait = self._known_wait(record)
+        known_wait = self.known_wait(record)
         if known_wait is not None:
             return refusal(wish.grant, known_wait)
         unwanted = wish.known
@@ -170,7 +170,7 @@ class Broker:
             wish = RefreshWish(grant=wish.grant, provider=wish.provider, known=known)
         return refusal(wish.grant, Postponed(obstacle=Obstacle.FAILED, retry_in_s=1.0))
 
-    def _known_wait(self, record: GrantRecord) -> Postponed | None:
+    def known_wait(self, record: GrantRecord) -> Postponed | None:
         """Return what no caller need wait for, by the record as it was just read.
 
         The lane would say the same, but only when the grant's bank has a berth for it. A record

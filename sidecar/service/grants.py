@@ -128,6 +128,12 @@ class GrantDesk:
             return _STORE_AWAY
         if record is None or record.state.is_dead:
             return GrantGone(state=None if record is None else record.state)
+        known_wait = self._broker.known_wait(record)
+        is_overridden = overrides_backoff and (
+            known_wait is not None and known_wait.obstacle is Obstacle.BACKING_OFF
+        )
+        if known_wait is not None and not is_overridden:
+            return known_wait
         outcome = await self._broker.renew(
             key,
             known=record.position,

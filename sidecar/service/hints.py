@@ -6,6 +6,7 @@ Hints may be lost, so every wait has a bound; it knows nothing of what a hint me
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import final
 
 from sidecar.domain.record import GrantId
@@ -17,6 +18,7 @@ class Hints:
 
     def __init__(self) -> None:
         self._waiting: dict[GrantId, asyncio.Event] = {}
+        self._waiters: Counter[asyncio.Event] = Counter()
 
     def fire(self, grant: GrantId) -> None:
         """Wake everybody who waits for this grant."""
@@ -27,11 +29,16 @@ class Hints:
     async def wait(self, grant: GrantId, *, at_most_s: float) -> None:
         """Return at the next hint about this grant, or when the time is over."""
         event = self._waiting.setdefault(grant, asyncio.Event())
+        self._waiters[event] += 1
         try:
             async with asyncio.timeout(at_most_s):
                 await event.wait()
         except TimeoutError:
             return
         finally:
-            if self._waiting.get(grant) is event:
-                del self._waiting[grant]
+            self._waiters[event] -= 1
+            # The others who wait for this event still need it.
+            if not self._waiters[event]:
+                del self._waiters[event]
+                if self._waiting.get(grant) is event:
+                    del self._waiting[grant]

@@ -38,7 +38,7 @@ from sidecar.domain.outcomes import (
     RevocationKept,
     RevokeOutcome,
 )
-from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState, Position
+from sidecar.domain.record import GrantId, GrantKey, GrantRecord, GrantState
 from sidecar.domain.spooled import (
     ENDED_KEPT_S,
     ConsentEnded,
@@ -65,7 +65,7 @@ class Revoker:
         self._parts = parts
         self._due_s: dict[GrantId, float] = {}
         self._failures: Counter[GrantId] = Counter()
-        self._told: dict[GrantId, Position] = {}
+        self._told: dict[GrantId, str] = {}
 
     def is_due(self, grant: GrantId) -> bool:
         """Whether an order may be tried now: it is not under way, and its last pause is over."""
@@ -172,8 +172,9 @@ class Revoker:
         """Revoke the newest pair at Akoya; ``None``: it knows, or there is nothing to revoke."""
         if begun.in_flight_until_ms > self._parts.store_clock.now_ms():
             return RevocationKept(retry_in_s=self._parts.times.peer_poll_limit_s)
-        position = begun.record.position
-        if not begun.record.pair.sealed_pair or self._told.get(order.grant) == position:
+        # By its token and not by its position: a fork has the position of the pair it replaces.
+        token = begun.record.pair.fingerprint
+        if not begun.record.pair.sealed_pair or self._told.get(order.grant) == token:
             return None
         try:
             tokens = self._parts.vault.open_pair(order.grant, begun.record.pair)
@@ -186,6 +187,8 @@ class Revoker:
             self._parts, self._parts.requests.revoke(tokens.refresh_token), on_answer=_ignore
         )
         failure = _failure_of(reply)
+        if failure is None:  # once is enough, whatever fails from here on
+            self._told[order.grant] = token
         await self._parts.restraints.gate.learn(failure)
         self._tell(
             TokenRequestEnded(
@@ -195,8 +198,8 @@ class Revoker:
             )
         )
         kept = None if failure is None else await self._judge(order, begun.record, failure)
-        if kept is None:  # once is enough, whatever fails from here on
-            self._told[order.grant] = position
+        if kept is None:
+            self._told[order.grant] = token
         return kept
 
     async def _judge(

@@ -16,6 +16,8 @@ from sidecar.domain.record import GrantKey, GrantState
 from sidecar.domain.throttle import CountRefusal, PullBrake
 from sidecar.domain.tokens import ProblemReason, TokenFound, TokenLookup, TokenRefused
 from sidecar.domain.wire import Answered
+from sidecar.service.grants import GrantDesk
+from sidecar.service.steward import Steward
 from tests.support.rotating_idp import Fault
 from tests.support.scripted_idp import refusal
 from tests.support.sidecar_parts import KEY
@@ -449,4 +451,38 @@ async def test_what_akoya_said_is_no_known_wait_of_the_next_user() -> None:
 
     assert limited.retry_after_s == 7.0
     assert bearer_of(await peer.ask(well))
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_an_order_is_told_a_known_wait_where_its_bank_has_no_berth_left() -> None:
+    """An ordered refresh of a doubted grant queues behind no hanging claim of its bank."""
+    fleet = Fleet()
+    peer = await fleet.peer()
+    hanging = [GrantKey(user=f"h-{number}", provider=KEY.provider) for number in range(20)]
+    for key in [*hanging, KEY]:
+        await peer.obtain(key)
+    await until_expiry(fleet)
+    fleet.idp.bank_after_s[KEY.provider] = 60.0
+    asking = [asyncio.ensure_future(peer.ask(key)) for key in hanging]
+    await asyncio.sleep(1)
+    assert peer.parts.berths.waiting > 0
+    _doubt(fleet, peer, age_s=5)
+    began_s = asyncio.get_running_loop().time()
+
+    desk = GrantDesk(
+        parts=peer.parts.serving_parts,
+        broker=peer.parts.broker,
+        steward=Steward(
+            parts=peer.parts.claim_parts,
+            obtainer=peer.parts.obtainer,
+            revoker=peer.parts.revoker,
+        ),
+    )
+    told = await desk.refresh(KEY)
+
+    assert isinstance(told, Postponed)
+    assert told.obstacle is Obstacle.IN_DOUBT
+    assert asyncio.get_running_loop().time() - began_s < AT_ONCE_S
+    await asyncio.gather(*asking)
     await fleet.end()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,10 @@ from sidecar.domain.events import GrantRevoked
 from sidecar.domain.outcomes import GrantGone, RevocationDone, RevocationKept, Stored
 from sidecar.domain.policy import ProtocolTimes
 from sidecar.domain.record import GrantState
+from sidecar.domain.secret import Secret
 from sidecar.domain.spooled import ENDED_KEPT_S
-from sidecar.domain.tokens import ProblemReason, TokenRefused
+from sidecar.domain.tokens import ProblemReason, TokenPair, TokenRefused
+from sidecar.service.vault import PairPlace
 from tests.support.scripted_idp import refusal
 from tests.support.sidecar_parts import KEY
 from tests.support.virtual_fleet import Fleet, bearer_of
@@ -327,4 +330,38 @@ async def test_an_unknown_grant_cannot_be_revoked() -> None:
 
     assert outcome == GrantGone(state=None)
     assert peer.leftovers() == []
+    await fleet.end()
+
+
+@in_virtual_time
+async def test_a_fork_that_takes_the_place_of_a_revoked_token_is_revoked_too() -> None:
+    """Akoya was told of one token, and a peer's replay then brought another of its position."""
+    fleet = Fleet()
+    peer = await fleet.with_expired_grant()
+    grant, vault = peer.parts.grant(KEY), peer.parts.vault
+    fleet.idp.answer_after_s = 3.0
+    revoking = asyncio.ensure_future(peer.revoke())
+    await asyncio.sleep(1)
+    fleet.store.unreachable.add(grant)
+    assert isinstance(await revoking, RevocationKept)
+
+    stands = fleet.record(peer)
+    fork = vault.seal_pair(
+        TokenPair(id_token=None, refresh_token=Secret("fork"), life_s=0),
+        place=PairPlace(
+            grant=grant,
+            sealed_key=stands.pair.sealed_key,
+            consent=stands.pair.consent,
+            generation=stands.pair.generation,
+        ),
+        asked_at_ms=None,
+    )
+    fleet.store.records[grant] = replace(stands, pair=fork)
+    fleet.store.unreachable.clear()
+    await asyncio.sleep(20)
+
+    told = [entry.token for entry in fleet.idp.revocations()]
+    assert len(told) == 2
+    assert told[1] != told[0]
+    assert fleet.record(peer).state is GrantState.REVOKED
     await fleet.end()

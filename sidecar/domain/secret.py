@@ -63,6 +63,5 @@ def text_of_secret(content: bytes) -> str | None:
         text = content.decode()
     except UnicodeDecodeError:
         return None
-    if not text or len(content) > LARGEST_SECRET_BYTES:
-        return None
-    return text.rstrip("\r\n")
+    # A file of line ends alone holds nothing: "not set" would let everyone in where keys were due.
+    return text.rstrip("\r\n") or None if len(content) <= LARGEST_SECRET_BYTES else None

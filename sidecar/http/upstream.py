@@ -136,11 +136,15 @@ class UpstreamAnswer:
         sending = self._sending
         if sending is not None and not sending.done():
             sending.cancel()
+            self._reader.give_up(UpstreamCause.CLOSED)
             self._connection.close()
         elif self._reader.may_go_on:
             self._reader.go_idle()
             self._connection.release()
         else:
+            transport = self._connection.transport
+            if transport is not None and transport.get_write_buffer_size():
+                self._reader.give_up(UpstreamCause.CLOSED)
             self._connection.close()
 
 
@@ -271,6 +275,8 @@ class Upstream:
             if answer is None:
                 if sending is not None:
                     sending.cancel()
+                # A polite close first sends what is buffered; a peer may never take that.
+                reader.give_up(UpstreamCause.CLOSED)
                 connection.close()
 
     def _send(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from sidecar.http.upstream import UploadStopped, UpstreamAnswer, UpstreamFailed
 from tests.support.asking import asking, question
 from tests.support.proxy_rig import running_proxy
 from tests.support.raw_http import Asked, answer, request, running_upstream
-from tests.support.wait import until
+from tests.support.wait import has_come_to_rest, until
 
 GET = b"GET /balances/v2/mikomo HTTP/1.1"
 POST = b"POST /payments/v2/mikomo HTTP/1.1"
@@ -162,3 +164,29 @@ async def test_a_request_whose_connection_is_cut_by_us_is_not_asked_again() -> N
     assert isinstance(got, UpstreamFailed)
     assert got.cause is UpstreamCause.CLOSED
     assert len(there.requests) == 2
+
+
+async def test_an_upload_that_nobody_reads_leaves_no_connection_behind() -> None:
+    """A client leaves while the upstream takes nothing: what is buffered holds no descriptor."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        before = open_descriptors()
+        async with asking(deaf.getsockname()[1]) as upstream:
+            upload = ScriptedUpload(length=None, pieces=[bytes(1 << 20)] * 64)
+            upload.go_on.set()
+            asked = asyncio.ensure_future(upstream.ask(question("POST", body=upload)))
+            await until(lambda: bool(upload.taken), within_s=20, what="the upload to begin")
+            await has_come_to_rest(lambda: len(upload.taken))
+            under_way = open_descriptors()
+
+            asked.cancel()
+            await asyncio.wait([asked])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            left = open_descriptors()
+
+    assert under_way > before
+    assert left == before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -35,7 +35,14 @@ QUIET: Final = frozenset(
         "Whose fault C",  # no call meets a fault or a limit of ours
         "Us A",
         "Us B",
+        "Us C",
         "Us D",
+        "Us E",
+        "Banks and Akoya's data APIs C",  # Akoya answers every call
+        "Calls refused as overloaded A",  # few call at a time
+        "Connections closed by the sidecar A",  # no client is slow, and no listener full
+        "Reloads that were refused A",  # nobody asks for one
+        "Grants by state B",  # nobody releases the brake
         "Whose fault E",  # Akoya can be reached
         "Refresh tokens sent B",  # no claim wants more than its share of retries
         "Refresh tokens sent C",

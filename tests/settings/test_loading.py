@@ -246,6 +246,23 @@ def test_a_secret_given_twice_or_in_an_unreadable_file_is_one_problem(tmp_path: 
     assert empty == problem
 
 
+@pytest.mark.parametrize("content", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("name", ["CLIENT_KEYS", "EGRESS_PROXY", "CONTROL_KEYS", "HASH_KEY"])
+def test_a_file_of_line_ends_alone_is_a_problem_and_not_no_secret(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    """A template without its value must not open the proxy to everyone, at a start or a reload."""
+    file = tmp_path / "secret"
+    file.write_text(content, newline="")
+    environment = good_environment()
+    environment.pop(f"SIDECAR_{name}", None)
+
+    problems = load(environment | {f"SIDECAR_{name}_FILE": str(file)})
+
+    sentence = "names a file that is empty, too large or cannot be read"
+    assert problems == (Problem(variable=f"SIDECAR_{name}_FILE", sentence=sentence),)
+
+
 def test_what_is_no_secret_has_no_file() -> None:
     """`_FILE` on any other variable is a name that does not exist."""
     assert told(LOG_LEVEL_FILE="/etc/level")[0].startswith("SIDECAR_LOG_LEVEL_FILE: is no setting")

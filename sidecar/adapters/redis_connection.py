@@ -89,9 +89,13 @@ class _Entry:
         if self.is_closed:
             raise Refused(StoreTrouble.RESET)
 
+    def has_turn(self) -> bool:
+        """Whether a connection would get in without a wait."""
+        return self.access.tls is None or not self._turns.locked()
+
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Take a turn at a handshake.
+        """Take a turn at a handshake; a call waits for it in the pool, and a subscription here.
 
         Raises:
             RedisTimeoutError: None came up in time.
@@ -256,6 +260,10 @@ class ServerPool(PatientPool):
     def __init__(self, *, access: Access, **options: Any) -> None:
         self._entry = _Entry(access)
         super().__init__(on_refused=access.on_refused, **options, entry=self._entry)
+
+    def may_open(self) -> bool:
+        """Whether a new connection would get in without a wait."""
+        return self._entry.has_turn()
 
     async def end(self) -> None:
         """Let every connection go, also one that waits for an answer; none is opened any more."""

@@ -3,7 +3,9 @@
 A server at its `maxclients`, or a process at its limit of descriptors, refuses a new connection and
 serves those that it has. redis-py then fails the call that would have opened one, and prefers its
 dead connections to its living ones. Here such a call waits for a living one as long as for any
-other, and a new one is tried again once in a while. It does not know what is asked.
+other, and a new one is tried again once in a while. So does a call that may not open one yet,
+because as many as may are being opened: it waits here, where it is served by whatever becomes free,
+and not with a connection of its own in hand. It does not know what is asked.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Final
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sidecar.adapters.redis_trouble import Refused, trouble_of
 from sidecar.domain.store_trouble import StoreTrouble
@@ -37,6 +40,13 @@ OnRefused = Callable[[StoreTrouble], None]
 
 def unheard(_cause: StoreTrouble) -> None:
     """Let it pass."""
+
+
+class _NoTurn(Refused):
+    """A connection had ended, and another may not be opened yet."""
+
+    def __init__(self) -> None:
+        super().__init__(StoreTrouble.POOL)
 
 
 class PatientPool(BlockingConnectionPool):
@@ -63,8 +73,30 @@ class PatientPool(BlockingConnectionPool):
         # The last one is taken: a living one if there is any.
         self._available_connections.sort(key=_lives)
         if self._is_refused() and self._has_living():
-            return bool(self._available_connections) and _lives(self._available_connections[-1])
-        return bool(super().can_get_connection())
+            return self._has_living_idle()
+        return bool(super().can_get_connection()) and (self._has_living_idle() or self.may_open())
+
+    def may_open(self) -> bool:
+        """Whether one more connection may be opened now."""
+        return True
+
+    async def ensure_connection(self, connection: Any) -> None:
+        """Make a connection ready for use, which was taken from the pool.
+
+        Raises:
+            RedisError: It could not be opened, or may not be yet.
+            OSError: As above.
+        """
+        if connection.is_connected:
+            if await _is_ready(connection):
+                return
+            await connection.disconnect()
+            if not self.may_open():
+                raise _NoTurn
+        plain: Any = super()
+        await plain.ensure_connection(connection)
+        async with self._condition:  # others may open one now
+            self._condition.notify_all()
 
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """Return a connection that is ready.
@@ -74,20 +106,22 @@ class PatientPool(BlockingConnectionPool):
             OSError: As above.
         """
         del command_name, keys, options
-        plain: Any = super()
         was_refused = self._is_refused()
         try:
-            return await plain.get_connection()
+            return await self._taken()
         except (RedisError, OSError) as error:
             if isinstance(error.__cause__, TimeoutError):  # none became free
-                cause = self._refusal if was_refused else StoreTrouble.POOL
-                raise Refused(cause) from error
+                if was_refused:
+                    raise Refused(self._refusal) from error
+                if self._has_living():
+                    raise Refused(StoreTrouble.POOL) from error
+                raise RedisTimeoutError("no turn to connect") from error
             cause = trouble_of(error)
             if cause not in EXHAUSTED or not self._has_living():
                 raise
         self._hold_back(cause)
         try:
-            connection = await plain.get_connection()
+            connection = await self._taken()
         except RedisConnectionError as error:
             raise Refused(cause) from error
         try:
@@ -98,6 +132,17 @@ class PatientPool(BlockingConnectionPool):
         self._on_refused(self._refusal)
         return connection
 
+    async def _taken(self) -> Any:
+        plain: Any = super()
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + (self.timeout or 0.0)
+        while True:
+            try:
+                return await plain.get_connection()
+            except _NoTurn:
+                if clock() >= until_s:
+                    raise
+
     def _hold_back(self, cause: StoreTrouble) -> None:
         self._refusal = cause
         self._refused_until_s = asyncio.get_running_loop().time() + OPEN_AGAIN_S
@@ -105,12 +150,24 @@ class PatientPool(BlockingConnectionPool):
     def _is_refused(self) -> bool:
         return asyncio.get_running_loop().time() < self._refused_until_s
 
+    def _has_living_idle(self) -> bool:
+        """Whether the one that would be taken lives; they are sorted."""
+        return bool(self._available_connections) and _lives(self._available_connections[-1])
+
     def _has_living(self) -> bool:
         return any(map(_lives, chain(self._available_connections, self._in_use_connections)))
 
 
 def _lives(connection: Any) -> bool:
     return bool(connection.is_connected)
+
+
+async def _is_ready(connection: Any) -> bool:
+    """Whether it has not ended, and nothing is left of an earlier answer."""
+    try:
+        return not await connection.can_read()
+    except (RedisError, OSError):
+        return False
 
 
 async def _named_by(connection: Any, cause: StoreTrouble) -> StoreTrouble:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import trustme
 import uvloop
 
+from sidecar.adapters.redis_connection import MOST_CONNECTIONS
 from sidecar.adapters.redis_store import RedisTokenStore
 from sidecar.adapters.system import SystemClock
 from sidecar.adapters.trust import Trust
@@ -25,6 +27,7 @@ from tests.support.tls import TlsRedis, tls_redis
 from tests.support.wait import until
 
 USERS = 50
+REPLY_AFTER_S = 0.02
 LONGEST_TURN_S = 0.05
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 GRANTS = [GrantId(f"{number:032x}") for number in range(USERS)]
@@ -87,6 +90,60 @@ async def _store_all(url: str) -> None:
     for grant in GRANTS:
         await store.apply(grant, live(pair(), None))
     await store.close()
+
+
+@asynccontextmanager
+async def far_away(redis: TlsRedis) -> AsyncGenerator[str]:
+    """Yield an address at which everything that Redis says comes late."""
+    port = int(redis.url.rpartition(":")[2].partition("/")[0])
+    lines: set[asyncio.Task[None]] = set()
+
+    async def carry(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float
+    ) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                await asyncio.sleep(delay_s)
+                writer.write(chunk)
+        finally:
+            writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection("localhost", port)
+        lines.add(asyncio.ensure_future(carry(reader, to_redis, 0)))
+        lines.add(asyncio.ensure_future(carry(from_redis, writer, REPLY_AFTER_S)))
+
+    relay = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield f"rediss://127.0.0.1:{relay.sockets[0].getsockname()[1]}/0"
+    finally:
+        relay.close()
+        for line in lines:
+            line.cancel()
+        await asyncio.wait(lines)
+
+
+async def test_a_call_without_a_turn_is_served_by_a_connection_that_became_free(
+    redis: TlsRedis,
+) -> None:
+    """A far server, half a second for everything: cold, and when all connections have ended."""
+    async with far_away(redis) as url:
+        store = store_of(redis, Trust(str(redis.ca_file)), url=url)
+        cold = await _troubles(store)
+        await _troubles(store)  # by now most connections are open
+        with redis.server.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.sleep(10 * REPLY_AFTER_S)
+        ended = await _troubles(store)
+        await store.close()
+
+    assert (cold, ended) == ([], [])
+
+
+async def _troubles(store: RedisTokenStore) -> list[BaseException]:
+    reads = (store.read(grant) for grant in GRANTS[:MOST_CONNECTIONS])
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+    return [answer for answer in answers if isinstance(answer, BaseException)]
 
 
 async def test_handshakes_with_one_server_take_turns() -> None:

@@ -6,6 +6,7 @@ decided.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -63,6 +64,8 @@ class Delivered:
 _AFTER: Final = frozenset(
     {"drop_after", "cut_after", "frame", "slow_after", "status_after", "omit"}
 )
+_CLOSING_PASSES: Final = 100
+"""Passes of the loop within which a connection without much in its buffers is closed."""
 _REFRESH_TOKEN: Final = re.compile(rb'"refresh_token":"[^"]*"')
 
 Obstacle: TypeAlias = Proceed | Vanish | Reply
@@ -105,7 +108,7 @@ async def deliver(
 ) -> Delivered:
     """Send the answer of a processed request, or do to it what a fault does afterwards."""
     if fault is None or fault.kind not in _AFTER:
-        return _whole(request, reply, fault)
+        return await _whole(request, reply, fault)
     if not await world.pause(fault.delay_s):
         return reset(request)
     match fault.kind:
@@ -119,19 +122,23 @@ async def deliver(
             reply = _without(reply, fault.fields)
         case _:
             pass
-    return _whole(request, reply, fault)
+    return await _whole(request, reply, fault)
 
 
-def _whole(request: web.Request, reply: Reply, fault: Fault | None) -> Delivered:
+async def _whole(request: web.Request, reply: Reply, fault: Fault | None) -> Delivered:
     if fault is None or fault.framing is None:
         return Delivered(response=to_response(reply), answer="sent")
     raw = framed(reply, fault.framing, beside=fault.beside)
     # The kernel may throw away what a reset overtakes.
     answer: Answer = "cut" if fault.end == "rst" else "sent"
-    return _written(request, raw, fault, Delivered(response=to_response(reply), answer=answer))
+    return await _written(
+        request, raw, fault, Delivered(response=to_response(reply), answer=answer)
+    )
 
 
-def _written(request: web.Request, raw: bytes, fault: Fault, delivered: Delivered) -> Delivered:
+async def _written(
+    request: web.Request, raw: bytes, fault: Fault, delivered: Delivered
+) -> Delivered:
     """Put bytes of our own in the place of an answer, and end the connection."""
     transport = request.transport
     if transport is None or transport.is_closing():  # the client left first
@@ -141,6 +148,11 @@ def _written(request: web.Request, raw: bytes, fault: Fault, delivered: Delivere
         reset(request)
     else:
         transport.close()
+    # An answer without its end has not left yet: who reads it may wait for that.
+    for _ in range(_CLOSING_PASSES):
+        if request.transport is None:
+            break
+        await asyncio.sleep(0)
     # aiohttp finds the connection closing when it tries to send the response, and lets it be.
     return replace(delivered, is_out=True)
 
@@ -183,7 +195,9 @@ async def _cut(request: web.Request, reply: Reply, fault: Fault) -> Delivered:
     answer: Answer = "cut" if fault.end == "rst" or _is_lost(reply.body, size) else "sent"
     if fault.framing is not None:
         raw = framed(reply, fault.framing, beside=fault.beside, body_bytes=size)
-        return _written(request, raw, fault, Delivered(response=to_response(reply), answer=answer))
+        return await _written(
+            request, raw, fault, Delivered(response=to_response(reply), answer=answer)
+        )
     headers = {"Content-Type": reply.content_type, **reply.headers}
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.content_length = len(reply.body)

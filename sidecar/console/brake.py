@@ -12,13 +12,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TextIO, final
 
-from sidecar.console.control import Control, Reply, Unreachable
-from sidecar.console.exits import DONE, KEY_REFUSED, MISCONFIGURED, REFUSED, UNAVAILABLE
+from sidecar.console.control import Control, Reply, ask_control
+from sidecar.console.exits import DONE, KEY_REFUSED, REFUSED, UNAVAILABLE
 from sidecar.console.importing import KEY_REFUSED as KEY_REFUSED_REASON
 from sidecar.console.tables import plain, table
-from sidecar.console.target import add_options, find_target
+from sidecar.console.target import add_options
 from sidecar.domain.brake_trial import MOST_LIMIT, USUAL_LIMIT
-from sidecar.settings.rules import Problem
 
 ON: Final = "on"
 OFF: Final = "off"
@@ -44,17 +43,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str], *, asked: TextIO | Non
     options = parser.parse_args(argv)
     if options.command == "release" and options.confirm is not None and not options.all:
         parser.error("--confirm goes with --all")
-    target = find_target(options, environ)
-    if isinstance(target, Problem):
-        sys.stderr.write(f"{target}\n")
-        return MISCONFIGURED
-    with Control(target) as control:
-        work = _Work(control, options=options, asked=asked or sys.stdin)
-        try:
-            return COMMANDS[options.command](work)
-        except Unreachable as away:
-            sys.stderr.write(f"no answer from the control listener at {target.address}: {away}\n")
-            return UNAVAILABLE
+
+    def work(control: Control) -> int:
+        return COMMANDS[options.command](_Work(control, options=options, asked=asked or sys.stdin))
+
+    return ask_control(options, environ, work)
 
 
 @final

@@ -5,16 +5,20 @@ It does not know what the calls mean. No text of it holds the key, nor anything 
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast, final
 from urllib.parse import urlencode
 
 from sidecar import __version__
-from sidecar.console.target import Target
+from sidecar.console.exits import MISCONFIGURED, UNAVAILABLE
+from sidecar.console.target import Target, find_target
 from sidecar.http.plain_client import connection_to
+from sidecar.settings.rules import Problem
 
 ANSWER_WITHIN_S: Final = 330.0
 """Longer than the longest `SIDECAR_IDP_TIMEOUT_S`, for which a call may wait for Akoya."""
@@ -152,3 +156,22 @@ def _document(text: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return cast("Mapping[str, Any]", document) if isinstance(document, dict) else {}
+
+
+def ask_control(
+    options: argparse.Namespace, environ: Mapping[str, str], work: Callable[[Control], int]
+) -> int:
+    """Return what `work` does, or the exit code for a listener that is not named or silent.
+
+    What is wrong goes to standard error, in one line.
+    """
+    target = find_target(options, environ)
+    if isinstance(target, Problem):
+        sys.stderr.write(f"{target}\n")
+        return MISCONFIGURED
+    with Control(target) as control:
+        try:
+            return work(control)
+        except Unreachable as away:
+            sys.stderr.write(f"no answer from the control listener at {target.address}: {away}\n")
+            return UNAVAILABLE

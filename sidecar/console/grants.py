@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, TextIO, cast, final
 from urllib.parse import quote
 
 from sidecar.adapters.system import pause
-from sidecar.console.control import Control, Reply, Unreachable
+from sidecar.console.control import Control, Reply, ask_control
 from sidecar.console.exits import (
     DONE,
     KEY_REFUSED,
@@ -28,9 +28,8 @@ from sidecar.console.exits import (
 from sidecar.console.importing import KEY_REFUSED as KEY_REFUSED_REASON
 from sidecar.console.importing import Importer, KeyRefused, Pause, Tally
 from sidecar.console.tables import plain, table
-from sidecar.console.target import add_options, find_target
+from sidecar.console.target import add_options
 from sidecar.domain.record import PUBLIC_STATES
-from sidecar.settings.rules import Problem
 
 COLUMNS: Final = (
     "user",
@@ -59,17 +58,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str], *, stop_for: Pause = p
         SystemExit: Help was asked for (0), or the command line is wrong (2).
     """
     options = parser().parse_args(argv)
-    target = find_target(options, environ)
-    if isinstance(target, Problem):
-        sys.stderr.write(f"{target}\n")
-        return MISCONFIGURED
-    with Control(target) as control:
-        work = _Work(control, options=options, stop_for=stop_for)
-        try:
-            return COMMANDS[options.command](work)
-        except Unreachable as away:
-            sys.stderr.write(f"no answer from the control listener at {target.address}: {away}\n")
-            return UNAVAILABLE
+
+    def work(control: Control) -> int:
+        return COMMANDS[options.command](_Work(control, options=options, stop_for=stop_for))
+
+    return ask_control(options, environ, work)
 
 
 @final

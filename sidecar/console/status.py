@@ -8,12 +8,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sidecar.console.control import Control, Unreachable
-from sidecar.console.exits import DONE, KEY_REFUSED, MISCONFIGURED, REFUSED, UNAVAILABLE
+from sidecar.console.control import Control, Reply, ask_control
+from sidecar.console.exits import DONE, KEY_REFUSED, REFUSED, UNAVAILABLE
 from sidecar.console.importing import KEY_REFUSED as KEY_REFUSED_REASON
 from sidecar.console.tables import plain, table
-from sidecar.console.target import add_options, find_target
-from sidecar.settings.rules import Problem
+from sidecar.console.target import add_options
 
 BAD: Final = "bad"
 
@@ -25,22 +24,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         SystemExit: Help was asked for (0), or the command line is wrong (2).
     """
     options = _parser().parse_args(argv)
-    target = find_target(options, environ)
-    if isinstance(target, Problem):
-        sys.stderr.write(f"{target}\n")
-        return MISCONFIGURED
-    try:
-        with Control(target) as control:
-            reply = control.ask("GET", "/status")
-    except Unreachable as away:
-        sys.stderr.write(f"no answer from the control listener at {target.address}: {away}\n")
-        return UNAVAILABLE
+
+    def show(control: Control) -> int:
+        return _show(control.ask("GET", "/status"), as_json=options.json)
+
+    return ask_control(options, environ, show)
+
+
+def _show(reply: Reply, *, as_json: bool) -> int:
     if reply.is_refusal:
         sys.stderr.write(plain(f"{reply.status} {reply.reason}: {reply.sentence}") + "\n")
         return KEY_REFUSED if reply.reason == KEY_REFUSED_REASON else UNAVAILABLE
-    sys.stdout.write(
-        f"{json.dumps(reply.document)}\n" if options.json else _rendered(reply.document)
-    )
+    sys.stdout.write(f"{json.dumps(reply.document)}\n" if as_json else _rendered(reply.document))
     is_bad = any(check["mood"] == BAD for check in reply.document["checks"])
     return REFUSED if is_bad else DONE
 
